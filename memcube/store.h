@@ -256,7 +256,7 @@ bool memcube_write_broken(const struct memcube_write *write);
 /* Make cubes: one record, all or none. A draft whose external id is already there with the same
  * content is not written again: its ref is the version that stands; with other content it is an
  * update of that cube. */
-MEMOS_MUST_USE enum memos_status memcube_put(struct memcube_write *write,
+MEMOS_MUST_USE enum memos_status memcube_create(struct memcube_write *write,
     const struct memcube_change *change, const struct memcube_draft *drafts, size_t drafts_count,
     struct memcube_outcome *out, struct memos_error *err);
 
