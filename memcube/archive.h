@@ -5,9 +5,10 @@
  * memcube/README.md. A reader needs nothing but the file to check it.
  *
  * Importing a space that is not there makes it with the same id, log and hashes. Where it is there,
- * the shorter history must be the beginning of the longer one: what is missing is appended, the same
- * file twice changes nothing, and a fork is a CONFLICT that names the first record that differs.
- * Importing a cube appends one IMPORT record that lists the cube's versions as they were. */
+ * the shorter history must be the beginning of the longer one: what is missing is appended, the
+ * same file twice changes nothing, and a fork is a CONFLICT that names the first record that
+ * differs. Importing a cube appends one IMPORT record that lists the cube's versions as they
+ * were. */
 #ifndef MEMCUBE_ARCHIVE_H
 #define MEMCUBE_ARCHIVE_H
 

@@ -1,10 +1,10 @@
 /* The MemCube: the unit of memory, and one version of it.
  *
- * A cube is an identity in a space plus a chain of immutable versions. What a version says is in two
- * parts. The *header* (who, when, why, which payload by its hash, derived from what) is kept for ever
- * and is what the space's log vouches for. The *description* (title, tags, sources and everything
- * else that can repeat the payload's words) is vouched for by its hash in the header and is destroyed
- * together with the payload when the cube is forgotten.
+ * A cube is an identity in a space plus a chain of immutable versions. What a version says is in
+ * two parts. The *header* (who, when, why, which payload by its hash, derived from what) is kept
+ * for ever and is what the space's log vouches for. The *description* (title, tags, sources and
+ * everything else that can repeat the payload's words) is vouched for by its hash in the header and
+ * is destroyed together with the payload when the cube is forgotten.
  *
  * Sources: MemOS, arXiv 2507.03724, sec. 4.2 (descriptive, governance and behavioural metadata) and
  * sec. 5.2 (states). Departures: memcube/README.md. */
@@ -38,8 +38,8 @@ struct memcube_hash {
     X(EXPIRE, 9, "expire")
 
 /* X(NAME, number, "text", searched unless the caller names states)
- * WITHDRAWN is where a rollback to before its creation leaves a cube: as if it were not there, but a
- * later rollback brings it back. */
+ * WITHDRAWN is where a rollback to before its creation leaves a cube: as if it were not there, but
+ * a later rollback brings it back. */
 #define MEMCUBE_STATE_TABLE(X)                                                                     \
     X(GENERATED, 1, "generated", true)                                                             \
     X(ACTIVATED, 2, "activated", true)                                                             \
@@ -137,8 +137,8 @@ struct memcube_governance {
     int64_t expires_us;                 /* time-to-live, as the moment it ends */
     int64_t retain_until_us;            /* forget and expiry are refused before this */
     uint8_t priority;                   /* 1..255; 0 in a draft: normal, which is 128 */
-    uint8_t sensitivity;                /* 1 public, 2 normal, 3 confidential, 4 secret; 0 in a draft:
-                                           normal */
+    uint8_t sensitivity;                /* 1 public, 2 normal, 3 confidential, 4 secret; 0 in a
+                                           draft: normal */
 };
 
 /* One version, decoded. All views and arrays live as long as the snapshot (or arena) that they came
@@ -188,7 +188,8 @@ struct memcube_draft {
 };
 
 /* Is this a well-formed space name: 1..128 bytes, parts of [A-Za-z0-9._-] joined by single slashes,
- * no part "." or ".."; one that begins with '_' belongs to memos itself. INVALID says what is wrong. */
+ * no part "." or ".."; one that begins with '_' belongs to memos itself. INVALID says what is
+ * wrong. */
 MEMOS_MUST_USE enum memos_status memcube_space_check(
     struct memos_bytes space, struct memos_error *err);
 

@@ -1,20 +1,21 @@
 /* Persistence, as narrow as it can be: transactions, tables of ordered keys, cursors.
  *
- * Nothing above this header knows LMDB (memcube/db_lmdb.c does); another engine can stand behind it.
+ * Nothing above this header knows LMDB (memcube/db_lmdb.c does); another engine can stand behind
+ * it.
  *
- * A database has named tables. A *map* table keeps one value per key. A *set* table keeps, under one
- * key, a sorted set of values that all have the same size (postings). Keys are 1..511 bytes and sort
- * as memcmp sorts them.
+ * A database has named tables. A *map* table keeps one value per key. A *set* table keeps, under
+ * one key, a sorted set of values that all have the same size (postings). Keys are 1..511 bytes and
+ * sort as memcmp sorts them.
  *
- * Caveats: one process opens a database at a time (a lock file says who else has it). A forked child
- * must not use it. A read transaction pins the pages that it sees: keep it short; the map cannot grow
- * while one is open (growing waits for the readers, and new readers wait for it).
+ * Caveats: one process opens a database at a time (a lock file says who else has it). A forked
+ * child must not use it. A read transaction pins the pages that it sees: keep it short; the map
+ * cannot grow while one is open (growing waits for the readers, and new readers wait for it).
  *
  * Threads: a memcube_db may be shared. A transaction belongs to one thread. There is one write
  * transaction at a time; a second waits. Readers never wait for a writer.
  *
- * Lifetimes: a view that a transaction returns is read-only and dies with the transaction, in a write
- * transaction already with its next change.
+ * Lifetimes: a view that a transaction returns is read-only and dies with the transaction, in a
+ * write transaction already with its next change.
  *
  * Errors: NOT_FOUND; NO_SPACE (disk full, or the map is full: memcube_txn_map_full tells, and
  * memcube_db_grow mends it); IO; CORRUPT; NO_MEMORY; BUSY (another process has the database). */
@@ -71,7 +72,8 @@ MEMOS_MUST_USE enum memos_status memcube_txn_commit(
 void memcube_txn_abort(struct memcube_txn **txn);
 
 /* Has a change in this transaction failed so that it can only be aborted (map full, disk, memory)?
- * After an abort for a full map, memcube_db_grow makes room and the transaction can be tried anew. */
+ * After an abort for a full map, memcube_db_grow makes room and the transaction can be tried
+ * anew. */
 bool memcube_txn_broken(const struct memcube_txn *txn);
 bool memcube_txn_map_full(const struct memcube_txn *txn);
 MEMOS_MUST_USE enum memos_status memcube_db_grow(struct memcube_db *db, struct memos_error *err);
@@ -84,7 +86,8 @@ MEMOS_MUST_USE enum memos_status memcube_get(struct memcube_txn *txn, memcube_ta
 MEMOS_MUST_USE enum memos_status memcube_put(struct memcube_txn *txn, memcube_table table,
     struct memos_bytes key, struct memos_bytes value, struct memos_error *err);
 
-/* As memcube_put in a map table, but the bytes are for the caller to fill before the next change. */
+/* As memcube_put in a map table, but the bytes are for the caller to fill before the next
+ * change. */
 MEMOS_MUST_USE enum memos_status memcube_put_room(struct memcube_txn *txn, memcube_table table,
     struct memos_bytes key, size_t value_bytes, void **out_room, struct memos_error *err);
 

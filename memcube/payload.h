@@ -1,16 +1,16 @@
 /* Payloads: stored once per space and content, counted by reference, destroyed for good.
  *
- * Small ones lie encrypted in the database under a vault slot of their own. Larger ones are blob files
- * (blobs/xx/HASH-SPACE), plain so that they can be mapped, hashed by chunks of 1 MiB so that a part
- * can be checked alone; written and synced before the transaction that names them. Destroying
- * overwrites the slot, or the file, before the name goes.
+ * Small ones lie encrypted in the database under a vault slot of their own. Larger ones are blob
+ * files (blobs/xx/HASH-SPACE), plain so that they can be mapped, hashed by chunks of 1 MiB so that
+ * a part can be checked alone; written and synced before the transaction that names them.
+ * Destroying overwrites the slot, or the file, before the name goes.
  *
  * Destruction follows the commit: a released payload is put on a list in the transaction
- * (table "shred"), and memcube_payloads_shred carries the list out after the commit and again at open
- * if a crash came between.
+ * (table "shred"), and memcube_payloads_shred carries the list out after the commit and again at
+ * open if a crash came between.
  *
- * Two spaces never share a payload: what one space forgets is gone whatever others hold, and no space
- * can learn from timing what another one has. */
+ * Two spaces never share a payload: what one space forgets is gone whatever others hold, and no
+ * space can learn from timing what another one has. */
 #ifndef MEMCUBE_PAYLOAD_H
 #define MEMCUBE_PAYLOAD_H
 
@@ -45,14 +45,15 @@ struct memcube_place {
 };
 
 /* Add a reference to these bytes, storing them if they are new. `bytes_new`: how many bytes were
- * stored (0 when they were there). A new blob file is synced when this returns; it is swept at the next
- * open if the transaction does not commit. */
+ * stored (0 when they were there). A new blob file is synced when this returns; it is swept at the
+ * next open if the transaction does not commit. */
 MEMOS_MUST_USE enum memos_status memcube_payload_add(struct memcube_payloads *payloads,
     struct memcube_txn *txn, uint32_t space, const struct memcube_hash *hash,
     struct memos_bytes bytes, struct memcube_place *out_place, uint64_t *out_bytes_new,
     struct memos_error *err);
 
-/* Add a reference to a payload that is already there (rollback, state changes). NOT_FOUND, FORGOTTEN. */
+/* Add a reference to a payload that is already there (rollback, state changes). NOT_FOUND,
+ * FORGOTTEN. */
 MEMOS_MUST_USE enum memos_status memcube_payload_share(struct memcube_payloads *payloads,
     struct memcube_txn *txn, uint32_t space, const struct memcube_hash *hash,
     struct memcube_place *out_place, struct memos_error *err);
@@ -86,7 +87,8 @@ MEMOS_MUST_USE enum memos_status memcube_payload_file(struct memcube_payloads *p
     struct memos_arena *arena, struct memos_bytes *out_path, struct memos_error *err);
 
 /* Carry out the shred list in its own small transactions: destroy slots and files, sync, clear the
- * list. After this returned OK nothing on the list can be read from any file. *out_count: how many. */
+ * list. After this returned OK nothing on the list can be read from any file. *out_count: how
+ * many. */
 MEMOS_MUST_USE enum memos_status memcube_payloads_shred(
     struct memcube_payloads *payloads, uint64_t *out_count, struct memos_error *err);
 

@@ -30,8 +30,8 @@ struct memcube_hash memcube_hasher_end(struct memcube_hasher *hasher);
 /* Append the header of a version (id .. description_hash). */
 void memcube_header_encode(const struct memcube_version *version, struct memos_buffer *out);
 
-/* Read one back; arrays are taken from the arena, views point into bytes. The fields beside the chain
- * and the description are zero. */
+/* Read one back; arrays are taken from the arena, views point into bytes. The fields beside the
+ * chain and the description are zero. */
 MEMOS_MUST_USE enum memos_status memcube_header_decode(struct memos_bytes bytes,
     struct memos_arena *arena, struct memcube_version *out, struct memos_error *err);
 

@@ -20,8 +20,8 @@
  *
  * Lifetimes: everything that a read or write returns lives until it ends.
  *
- * Rights are not this layer's: the caller has checked them. The one exception is a cube's access list,
- * which memcube_docs_select and `viewer` apply. */
+ * Rights are not this layer's: the caller has checked them. The one exception is a cube's access
+ * list, which memcube_docs_select and `viewer` apply. */
 #ifndef MEMCUBE_STORE_H
 #define MEMCUBE_STORE_H
 
@@ -105,9 +105,9 @@ MEMOS_MUST_USE enum memos_status memcube_as_of_seq(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_as_of *as_of, uint64_t *out_seq,
     struct memos_error *err);
 
-/* One version. number 0: the head as of as_of (NULL: now); a withdrawn head is NOT_FOUND then, unless
- * its number is asked for. A forgotten cube gives its header with state FORGOTTEN and no description.
- * An id that lies in another space is NOT_FOUND like one that exists nowhere. */
+/* One version. number 0: the head as of as_of (NULL: now); a withdrawn head is NOT_FOUND then,
+ * unless its number is asked for. A forgotten cube gives its header with state FORGOTTEN and no
+ * description. An id that lies in another space is NOT_FOUND like one that exists nowhere. */
 MEMOS_MUST_USE enum memos_status memcube_version_get(struct memcube_read *read,
     const struct memcube_space *space, const struct memos_id *id, uint32_t number,
     const struct memcube_as_of *as_of, struct memcube_version *out, struct memos_error *err);
@@ -117,15 +117,15 @@ MEMOS_MUST_USE enum memos_status memcube_version_at_row(struct memcube_read *rea
     const struct memcube_space *space, uint32_t row, struct memcube_version *out,
     struct memos_error *err);
 
-/* A version's payload: small ones are copied into the read's arena, large ones are mapped from their
- * file and unmapped by read_end/renew. FORGOTTEN when it was destroyed; CORRUPT when its hash is
- * wrong (checked only when verify is true: it costs a pass over the bytes). */
+/* A version's payload: small ones are copied into the read's arena, large ones are mapped from
+ * their file and unmapped by read_end/renew. FORGOTTEN when it was destroyed; CORRUPT when its hash
+ * is wrong (checked only when verify is true: it costs a pass over the bytes). */
 MEMOS_MUST_USE enum memos_status memcube_payload_get(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version, bool verify,
     struct memos_bytes *out, struct memos_error *err);
 
-/* The path of the file that holds a large payload, so that a process on this host can map it itself;
- * NOT_FOUND for a payload that lies in the database. */
+/* The path of the file that holds a large payload, so that a process on this host can map it
+ * itself; NOT_FOUND for a payload that lies in the database. */
 MEMOS_MUST_USE enum memos_status memcube_payload_path(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version,
     struct memos_bytes *out_path, struct memos_error *err);
@@ -157,8 +157,9 @@ struct memcube_filter {
 };
 
 /* Which docs may be found: one bit per doc number, bit d of words[d / 64]; bit 0 is never set.
- * As of now it is made from bitmaps and index lists without touching versions; in the past, from the
- * docs' intervals. What has expired by the clock is left out although no sweep has written it yet. */
+ * As of now it is made from bitmaps and index lists without touching versions; in the past, from
+ * the docs' intervals. What has expired by the clock is left out although no sweep has written it
+ * yet. */
 struct memcube_docs {
     uint64_t *words;
     uint32_t docs_end;    /* one past the highest doc number of the space */
@@ -173,8 +174,8 @@ MEMOS_MUST_USE enum memos_status memcube_version_of_doc(struct memcube_read *rea
     const struct memcube_space *space, uint32_t doc, const struct memcube_as_of *as_of,
     struct memcube_version *out, struct memos_error *err);
 
-/* List heads, newest event time first (or oldest). `cursor` is 0 to begin; *out_next is what to pass
- * for the next page, 0 after the last. */
+/* List heads, newest event time first (or oldest). `cursor` is 0 to begin; *out_next is what to
+ * pass for the next page, 0 after the last. */
 struct memcube_list_query {
     struct memcube_filter filter;
     struct memcube_as_of as_of;
@@ -224,8 +225,8 @@ struct memcube_change {
     struct memos_bytes space;     /* made when missing */
     struct memos_bytes author;    /* 1..256 bytes */
     struct memos_bytes reason;
-    struct memos_bytes idempotency_key; /* empty: none. The same author and key within a day gives the
-                                           first outcome again and changes nothing */
+    struct memos_bytes idempotency_key; /* empty: none. The same author and key within a day gives
+                                           the first outcome again and changes nothing */
 };
 
 /* What came of it. Arrays live until the write ends. */
@@ -299,8 +300,8 @@ MEMOS_MUST_USE enum memos_status memcube_merge(struct memcube_write *write,
     const struct memcube_change *change, const struct memos_id *sources, size_t sources_count,
     const struct memcube_draft *draft, struct memcube_outcome *out, struct memos_error *err);
 
-/* Change the state of cubes (activate, freeze, archive ...; the table in README.md says from where to
- * where). CONFLICT names the states; thawing a frozen cube is a transition to ACTIVATED. */
+/* Change the state of cubes (activate, freeze, archive ...; the table in README.md says from where
+ * to where). CONFLICT names the states; thawing a frozen cube is a transition to ACTIVATED. */
 MEMOS_MUST_USE enum memos_status memcube_transition(struct memcube_write *write,
     const struct memcube_change *change, const struct memos_id *ids, size_t ids_count,
     enum memcube_state to, struct memcube_outcome *out, struct memos_error *err);
@@ -309,7 +310,7 @@ MEMOS_MUST_USE enum memos_status memcube_transition(struct memcube_write *write,
 struct memcube_rollback_item {
     struct memos_id id;
     uint32_t from, to;       /* head now; version gone back to, 0: it did not exist (WITHDRAWN) */
-    uint32_t made;           /* the version that the rollback made; 0 in a dry run or when skipped */
+    uint32_t made;           /* the version that the rollback made; 0: a dry run, or skipped */
     enum memos_status status; /* OK; FROZEN, FORGOTTEN: skipped, and why */
 };
 
@@ -323,8 +324,8 @@ struct memcube_rollback {
     bool dry_run;               /* only say what would be done */
 };
 
-/* Appends versions equal to the old ones, in one record, all or none; itself undone by a rollback to
- * the seq before. Items lie in the write's memory. */
+/* Appends versions equal to the old ones, in one record, all or none; itself undone by a rollback
+ * to the seq before. Items lie in the write's memory. */
 MEMOS_MUST_USE enum memos_status memcube_rollback(struct memcube_write *write,
     const struct memcube_change *change, const struct memcube_rollback *rollback,
     struct memcube_outcome *out, struct memcube_rollback_item **out_items, size_t *out_items_count,
@@ -337,16 +338,17 @@ struct memcube_forgotten {
     uint64_t payloads_shared; /* kept: another cube has the same payload */
 };
 
-/* Destroy payloads, descriptions and index entries, of all versions, of cubes and of everything that
- * was derived from them. When the commit returns OK, they cannot be read from any file of the store.
- * CONFLICT while retain_until lies ahead, unless force. */
+/* Destroy payloads, descriptions and index entries, of all versions, of cubes and of everything
+ * that was derived from them. When the commit returns OK, they cannot be read from any file of the
+ * store. CONFLICT while retain_until lies ahead, unless force. */
 MEMOS_MUST_USE enum memos_status memcube_forget(struct memcube_write *write,
     const struct memcube_change *change, const struct memos_id *ids, size_t ids_count, bool force,
     bool dry_run, struct memcube_outcome *out, struct memcube_forgotten *out_forgotten,
     struct memos_error *err);
 
-/* Write what time has brought (expiry, validity's end) for at most count_max cubes of any space; one
- * record per space. *out_more: there is more to do. Also drops idempotency keys older than a day. */
+/* Write what time has brought (expiry, validity's end) for at most count_max cubes of any space;
+ * one record per space. *out_more: there is more to do. Also drops idempotency keys older than a
+ * day. */
 MEMOS_MUST_USE enum memos_status memcube_sweep(struct memcube_write *write, size_t count_max,
     size_t *out_count, bool *out_more, struct memos_error *err);
 
@@ -384,8 +386,8 @@ struct memcube_verify_result {
 typedef bool memcube_progress_fn(void *self, uint64_t done, uint64_t total);
 
 /* Walk a space's history from seq `from` (0: the beginning): every record's hash and link, every
- * version's header, description and payload, every checkpoint. Reads in bounded steps, so that it can
- * run beside writers. A broken history is a result, not an error. */
+ * version's header, description and payload, every checkpoint. Reads in bounded steps, so that it
+ * can run beside writers. A broken history is a result, not an error. */
 MEMOS_MUST_USE enum memos_status memcube_verify(struct memcube_store *store,
     struct memos_bytes space, uint64_t from, memcube_progress_fn *progress, void *progress_self,
     struct memcube_verify_result *out, struct memos_error *err);
@@ -400,14 +402,16 @@ struct memcube_checkpoint {
     uint8_t signature[64]; /* Ed25519 over the canonical bytes of the fields above */
 };
 
-/* Sign the head of a space and keep the checkpoint in the store. secret_key: 64 bytes (libsodium). */
+/* Sign the head of a space and keep the checkpoint in the store. secret_key: 64 bytes
+ * (libsodium). */
 MEMOS_MUST_USE enum memos_status memcube_checkpoint_make(struct memcube_write *write,
     struct memos_bytes space, const uint8_t secret_key[64], struct memcube_checkpoint *out,
     struct memos_error *err);
 MEMOS_MUST_USE enum memos_status memcube_checkpoint_list(struct memcube_read *read,
     const struct memcube_space *space, struct memcube_checkpoint *out, size_t count_max,
     size_t *out_count, struct memos_error *err);
-/* Is the signature right, and does the space still have that head at that seq? CORRUPT, CONFLICT. */
+/* Is the signature right, and does the space still have that head at that seq? CORRUPT,
+ * CONFLICT. */
 MEMOS_MUST_USE enum memos_status memcube_checkpoint_check(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_checkpoint *checkpoint,
     struct memos_error *err);
@@ -419,8 +423,9 @@ struct memcube_fsck_result {
     uint64_t repaired;
     char first[160]; /* what the first problem is; "" when there is none */
 };
-/* Check I1-I6 of every space (verify, then everything that is derived from the log). repair rebuilds
- * what can be rebuilt from the versions (indexes, heads, references), never the history. */
+/* Check I1-I6 of every space (verify, then everything that is derived from the log). repair
+ * rebuilds what can be rebuilt from the versions (indexes, heads, references), never the
+ * history. */
 typedef void memcube_fsck_problem_fn(void *self, const char *problem);
 MEMOS_MUST_USE enum memos_status memcube_fsck(struct memcube_store *store, bool repair,
     memcube_progress_fn *progress, memcube_fsck_problem_fn *problem, void *self,

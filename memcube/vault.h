@@ -3,14 +3,15 @@
  * LMDB copies pages on write and leaves old bytes in free pages and in the slack of live ones, so
  * deleting a value does not remove its bytes from the file. Therefore what forget must be able to
  * destroy is stored encrypted, each thing under a key of its own, and the keys lie in a file beside
- * the database that is overwritten in place: destroying a key destroys every copy of what it opened.
+ * the database that is overwritten in place: destroying a key destroys every copy of what it
+ * opened.
  *
  * The file is a header and 32-byte slots of random bytes, made ahead in runs of many (one sync for
  * thousands of slots, so that a commit needs no second sync). Slot numbers count up from 1 and are
  * never used again; which are in use is the store's to know. A destroyed slot is all zeros.
  *
- * Caveats: on a file system that copies on write (btrfs, ZFS) or on flash, the medium may keep an old
- * copy of the slot; the README says so.
+ * Caveats: on a file system that copies on write (btrfs, ZFS) or on flash, the medium may keep an
+ * old copy of the slot; the README says so.
  *
  * Threads: may be shared; growing and destroying are for one thread at a time (the store's writer),
  * and run beside readers. */

@@ -1,10 +1,10 @@
 /* Group commit: many threads hand in changes, one thread writes them with one sync per group.
  *
- * A job is a function that makes changes in the write it is given. The writer's thread takes whatever
- * waits (up to a bound), runs the jobs one after the other in one transaction, commits, and only then
- * tells each job how it ended. A job that fails without breaking the write loses nothing for the
- * others; one that breaks it (disk full, map full) makes the group be run anew, after growing the map
- * or one by one, so that only the guilty job fails.
+ * A job is a function that makes changes in the write it is given. The writer's thread takes
+ * whatever waits (up to a bound), runs the jobs one after the other in one transaction, commits,
+ * and only then tells each job how it ended. A job that fails without breaking the write loses
+ * nothing for the others; one that breaks it (disk full, map full) makes the group be run anew,
+ * after growing the map or one by one, so that only the guilty job fails.
  *
  * A job may therefore run more than once: it must keep what it computed in its own memory and reset
  * it at its start. */
@@ -18,7 +18,8 @@ struct memcube_writer;
 struct memcube_writer_job {
     /* Make the changes; on the writer's thread. */
     enum memos_status (*run)(void *self, struct memcube_write *write, struct memos_error *err);
-    /* The end: committed (OK) or not. On the writer's thread; must be quick. `err` is NULL when OK. */
+    /* The end: committed (OK) or not. On the writer's thread; must be quick. `err` is NULL when
+     * OK. */
     void (*done)(void *self, enum memos_status status, const struct memos_error *err);
     void *self;
     struct memcube_writer_job *next; /* the writer's */
@@ -38,8 +39,8 @@ MEMOS_MUST_USE enum memos_status memcube_writer_create(struct memcube_store *sto
 /* Finish what waits, stop the thread. Takes NULL. */
 void memcube_writer_destroy(struct memcube_writer **writer);
 
-/* Hand in a job; it belongs to the writer until done is called. BUSY when the queue is full: done is
- * not called then. Any thread. */
+/* Hand in a job; it belongs to the writer until done is called. BUSY when the queue is full: done
+ * is not called then. Any thread. */
 MEMOS_MUST_USE enum memos_status memcube_writer_submit(struct memcube_writer *writer,
     struct memcube_writer_job *job, struct memos_error *err);
 

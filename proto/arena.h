@@ -30,8 +30,8 @@ void memos_arena_reset(struct memos_arena *arena);
  * without memory. Views until reset or finish. */
 void *memos_arena_take(struct memos_arena *arena, size_t count, size_t size);
 
-/* A copy of bytes with a NUL after them (outside size), so that it serves as a C string too. NULL as
- * memos_arena_take. */
+/* A copy of bytes with a NUL after them (outside size), so that it serves as a C string too. NULL
+ * as memos_arena_take. */
 void *memos_arena_copy(struct memos_arena *arena, struct memos_bytes bytes);
 
 #endif

@@ -1,8 +1,8 @@
 /* libmemos: talk to memosd from C.
  *
- * One client is one connection (a ZeroMQ DEALER). The calls take and give the protobuf-c messages of
- * the schema (proto/memos.proto, generated as proto/memos.pb-c.h), so that there is one description of
- * every request. Payloads travel beside the envelope as frames.
+ * One client is one connection (a ZeroMQ DEALER). The calls take and give the protobuf-c messages
+ * of the schema (proto/memos.proto, generated as proto/memos.pb-c.h), so that there is one
+ * description of every request. Payloads travel beside the envelope as frames.
  *
  *     struct memos_client *client = NULL;
  *     struct memos_client_options options = { .address = NULL };   // the user's own broker
@@ -13,8 +13,8 @@
  *
  * Threads: a client belongs to one thread at a time. Open one per thread; they are cheap.
  *
- * Errors: UNAVAILABLE (no broker answers), DEADLINE, and whatever status the broker replies with: the
- * error's text is then the broker's message. */
+ * Errors: UNAVAILABLE (no broker answers), DEADLINE, and whatever status the broker replies with:
+ * the error's text is then the broker's message. */
 #ifndef PROTO_CLIENT_H
 #define PROTO_CLIENT_H
 
@@ -26,10 +26,11 @@
 struct memos_client;
 
 struct memos_client_options {
-    const char *address;    /* "ipc:///run/.../memosd.sock", "tcp://host:7077"; NULL: $MEMOS_ADDRESS, else
-                               the user's own broker (see memos_default_address) */
-    const char *server_key; /* CURVE public key of the broker, Z85; NULL: $MEMOS_SERVER_KEY, else none */
-    const char *key_file;   /* the client's own key pair (memosctl key new); NULL: $MEMOS_KEY_FILE */
+    const char *address;    /* "ipc:///run/.../memosd.sock", "tcp://host:7077"; NULL:
+                               $MEMOS_ADDRESS, else memos_default_address */
+    const char *server_key; /* CURVE public key of the broker, Z85; NULL: $MEMOS_SERVER_KEY, else
+                               none */
+    const char *key_file;   /* the client's own keys (memosctl key new); NULL: $MEMOS_KEY_FILE */
     int64_t timeout_ms;     /* for a call. 0: 10,000 */
     uint64_t message_bytes_max; /* replies larger than this are refused. 0: 1 GiB */
 };
@@ -44,7 +45,8 @@ struct memos_message;
 void memos_message_free(struct memos_message **message);
 const Memos__Reply *memos_message_reply(const struct memos_message *message);
 
-/* Payload frame `number` (from 1); empty for 0 and for numbers that are not there. Views until free. */
+/* Payload frame `number` (from 1); empty for 0 and for numbers that are not there. Views until
+ * free. */
 struct memos_bytes memos_message_frame(const struct memos_message *message, uint32_t number);
 size_t memos_message_frames_count(const struct memos_message *message);
 
@@ -54,8 +56,8 @@ MEMOS_MUST_USE enum memos_status memos_client_open(const struct memos_client_opt
 void memos_client_close(struct memos_client **client);
 
 /* Send a request and wait for its (last) reply; replies with `more` on the way go to
- * memos_client_on_more's function, or are dropped. request->id is set by the client. On a status other
- * than OK *out_reply is still given when a reply came (free it). */
+ * memos_client_on_more's function, or are dropped. request->id is set by the client. On a status
+ * other than OK *out_reply is still given when a reply came (free it). */
 MEMOS_MUST_USE enum memos_status memos_client_call(struct memos_client *client,
     Memos__Request *request, const struct memos_bytes *frames, size_t frames_count,
     struct memos_message **out_reply, struct memos_error *err);
@@ -66,28 +68,30 @@ void memos_client_on_more(struct memos_client *client, memos_client_more_fn *fn,
 /* Asynchronous: send now, *out_id is the request's id; take replies in whatever order they come.
  * BUSY when the socket's queue is full. */
 MEMOS_MUST_USE enum memos_status memos_client_send(struct memos_client *client,
-    Memos__Request *request, const struct memos_bytes *frames, size_t frames_count, uint64_t *out_id,
-    struct memos_error *err);
+    Memos__Request *request, const struct memos_bytes *frames, size_t frames_count,
+    uint64_t *out_id, struct memos_error *err);
 
 /* The next reply to anything sent, waiting at most timeout_ms (0: only look; negative: for ever).
  * DEADLINE when none came. The reply's own status is in it; OK here means that one was received. */
 MEMOS_MUST_USE enum memos_status memos_client_receive(struct memos_client *client,
     int64_t timeout_ms, struct memos_message **out_reply, struct memos_error *err);
 
-/* A descriptor that becomes readable when memos_client_receive may have something (edge-triggered as
- * ZMQ_FD is: call receive with timeout 0 until DEADLINE). */
+/* A descriptor that becomes readable when memos_client_receive may have something (edge-triggered
+ * as ZMQ_FD is: call receive with timeout 0 until DEADLINE). */
 int memos_client_fd(struct memos_client *client);
 
 /* Events of one space (Watch): opens the SUB socket and keeps its lease. */
 struct memos_watch;
 MEMOS_MUST_USE enum memos_status memos_watch_open(struct memos_client *client, const char *space,
     struct memos_watch **out_watch, struct memos_error *err);
-/* The next event; DEADLINE when none came in time. Free with memos__event__free_unpacked(e, NULL). */
+/* The next event; DEADLINE when none came in time. Free with memos__event__free_unpacked(e,
+ * NULL). */
 MEMOS_MUST_USE enum memos_status memos_watch_next(struct memos_watch *watch, int64_t timeout_ms,
     Memos__Event **out_event, struct memos_error *err);
 void memos_watch_close(struct memos_watch **watch);
 
-/* A key pair file as `memosctl key new` writes it (0600; two lines "public = ..", "secret = .."). */
+/* A key pair file as `memosctl key new` writes it (0600; two lines "public = ..", "secret =
+ * .."). */
 struct memos_key_pair {
     char public_key[41], secret_key[41]; /* Z85 */
 };

@@ -38,8 +38,8 @@ struct memos_clock memos_clock_fixed(int64_t *now_us)
     return (struct memos_clock){ fixed_us, fixed_us, now_us };
 }
 
-/* Days since 1970-01-01 of a date in the proleptic Gregorian calendar: years begin in March, so that
- * the leap day is a year's last, and 400 years are one period of 146,097 days. */
+/* Days since 1970-01-01 of a date in the proleptic Gregorian calendar: years begin in March, so
+ * that the leap day is a year's last, and 400 years are one period of 146,097 days. */
 static int64_t days_of_date(int64_t year, int64_t month, int64_t day)
 {
     year -= month <= 2;
@@ -173,7 +173,8 @@ static bool parse_date(struct memos_bytes text, int64_t *out_us)
     if (!memos_reader_done(&r) || hour > 23 || minute > 59 || second > 60) {
         return false;
     }
-    int64_t seconds = days_of_date(year, month, day) * 86400 + hour * 3600LL + minute * 60LL + second;
+    int64_t seconds = days_of_date(year, month, day) * 86400 + hour * 3600LL + minute * 60LL +
+        second;
     *out_us = (seconds - zone) * 1000000 + micros;
     return true;
 }
@@ -236,7 +237,7 @@ enum memos_status memos_time_parse(
         return MEMOS_OK;
     }
     return memos_fail(err, MEMOS_INVALID,
-        "'%.*s' is not a time: give 2026-05-01T12:30:00Z, 2026-05-01, @seconds, or an age like 90s, "
-        "15m, 3h, 2d, 4w",
+        "'%.*s' is not a time: give 2026-05-01T12:30:00Z, 2026-05-01, @seconds, or an age like "
+        "90s, 15m, 3h, 2d, 4w",
         (int)(text.size > 64 ? 64 : text.size), text.data ? (const char *)text.data : "");
 }

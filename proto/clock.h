@@ -25,8 +25,8 @@ struct memos_clock memos_clock_fixed(int64_t *now_us);
 char *memos_time_format(int64_t wall_us, char out[MEMOS_TIME_TEXT_BYTES]);
 
 /* Read a time: RFC 3339 ("2026-05-01T12:30:00Z", "+02:00", fraction optional, a blank for the T), a
- * date alone (midnight UTC), seconds since the epoch ("@1767225600"), or an age ("90s", "15m", "3h",
- * "2d", "4w" before now_us). INVALID says what was not understood. */
+ * date alone (midnight UTC), seconds since the epoch ("@1767225600"), or an age ("90s", "15m",
+ * "3h", "2d", "4w" before now_us). INVALID says what was not understood. */
 MEMOS_MUST_USE enum memos_status memos_time_parse(
     struct memos_bytes text, int64_t now_us, int64_t *out_us, struct memos_error *err);
 

@@ -16,8 +16,8 @@
 /* The protocol frame: "MEMOS" and the version. */
 struct memos_bytes memos_protocol_frame(void);
 
-/* A multipart message, owned. parts[0] is the identity when with_identity was set, then the protocol
- * frame, then the envelope, then the payload frames. */
+/* A multipart message, owned. parts[0] is the identity when with_identity was set, then the
+ * protocol frame, then the envelope, then the payload frames. */
 struct memos_frames {
     zmq_msg_t *parts;
     size_t count, capacity;
@@ -25,8 +25,8 @@ struct memos_frames {
 };
 
 /* Receive one whole message (flags: 0 or ZMQ_DONTWAIT). BUSY: nothing there. INVALID, UNSUPPORTED,
- * TOO_LARGE: a message came, was read to its end, and is not one of ours; out then holds what can be
- * answered to (the identity), or nothing. Free with memos_frames_free in every case. */
+ * TOO_LARGE: a message came, was read to its end, and is not one of ours; out then holds what can
+ * be answered to (the identity), or nothing. Free with memos_frames_free in every case. */
 MEMOS_MUST_USE enum memos_status memos_frames_receive(void *socket, int flags, bool with_identity,
     size_t frames_max, uint64_t bytes_max, struct memos_frames *out, struct memos_error *err);
 void memos_frames_free(struct memos_frames *frames);

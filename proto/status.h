@@ -2,8 +2,8 @@
  *
  * Everything that can fail returns `enum memos_status` and takes, as its last argument, a
  * `struct memos_error *` that the caller owns (or NULL). The error is written only on failure. The
- * numbers below are fixed for ever: they go over the wire (Reply.status), they are the exit codes of
- * memosctl, and the manual prints them from this table.
+ * numbers below are fixed for ever: they go over the wire (Reply.status), they are the exit codes
+ * of memosctl, and the manual prints them from this table.
  *
  * The world's faults (bytes, disk, peers, memory) get a status; our own mistakes get memos_assert,
  * which stays on in release builds.
@@ -32,7 +32,7 @@
     X(NO_SPACE, 13, "no space left", "free some disk space; reads are still served")               \
     X(NO_MEMORY, 14, "out of memory", "free memory, or lower the configured limits")               \
     X(IO, 15, "input or output failed", "look at the disk and the system's log")                   \
-    X(CORRUPT, 16, "corrupt data", "run memosctl verify and memosctl fsck; restore from an export") \
+    X(CORRUPT, 16, "corrupt data", "run memosctl verify and fsck; restore from an export")         \
     X(UNSUPPORTED, 17, "not supported", "use a version of memos that knows it")                    \
     X(UNAVAILABLE, 18, "unavailable", "start the broker, or check its address")                    \
     X(STALE, 19, "stale", "derive it again from its sources")
@@ -79,7 +79,8 @@ __attribute__((format(printf, 4, 5))) enum memos_status memos_fail_foreign(struc
 __attribute__((format(printf, 3, 4))) enum memos_status memos_fail_errno(struct memos_error *err,
     int errno_value, const char *format, ...);
 
-__attribute__((noreturn)) void memos_assert_failed(const char *condition, const char *file, int line);
+__attribute__((noreturn)) void memos_assert_failed(
+    const char *condition, const char *file, int line);
 
 /* A check on ourselves, never on input. Stays on in release. */
 #define memos_assert(condition)                                                                    \

@@ -1,11 +1,12 @@
 /* The lexical index: BM25 over stemmed words, kept in the store's own transactions.
  *
- * Words are found by Unicode rules (UAX #29 word boundaries, full case folding), stemmed by Snowball
- * for the cube's language, and hashed with the space's secret before they are stored, so that the
- * files hold no readable word.
+ * Words are found by Unicode rules (UAX #29 word boundaries, full case folding), stemmed by
+ * Snowball for the cube's language, and hashed with the space's secret before they are stored, so
+ * that the files hold no readable word.
  *
  * Sources: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009),
- * eq. 3.15; Turtle and Flood, "Query evaluation: strategies and optimizations" (1995) for MaxScore. */
+ * eq. 3.15; Turtle and Flood, "Query evaluation: strategies and optimizations" (1995) for
+ * MaxScore. */
 #ifndef RETRIEVAL_LEXICAL_H
 #define RETRIEVAL_LEXICAL_H
 

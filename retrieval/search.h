@@ -19,8 +19,8 @@ struct retrieval_hit {
     float score; /* BM25; larger is better */
 };
 
-/* Hits sorted by score, then by doc; at most query->top_k of them into out. OK with *out_count 0 when
- * nothing matches. */
+/* Hits sorted by score, then by doc; at most query->top_k of them into out. OK with *out_count 0
+ * when nothing matches. */
 struct retrieval_lexical;
 MEMOS_MUST_USE enum memos_status retrieval_lexical_search(struct retrieval_lexical *lexical,
     struct memcube_read *read, const struct memcube_space *space,

@@ -1,8 +1,8 @@
 /* Runs a fuzz target over every file of a folder, so that what once broke a decoder is tried again
  * with every test run, without clang.
  *
- * If it failed, somebody could take the broker down with a message that we have already seen. A folder
- * without seeds is a failure: it would test nothing. */
+ * If it failed, somebody could take the broker down with a message that we have already seen. A
+ * folder without seeds is a failure: it would test nothing. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,7 +12,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The decoder gets memory of exactly the file's size, so that a sanitizer sees a read past its end. */
+/* The decoder gets memory of exactly the file's size, so that a sanitizer sees a read past its
+ * end. */
 static int replay_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
