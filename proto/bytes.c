@@ -25,9 +25,12 @@ int memos_bytes_compare(struct memos_bytes a, struct memos_bytes b)
     return (a.size > b.size) - (a.size < b.size);
 }
 
-/* How many bytes the well-formed sequence at `at` has; 0 when it is none (Unicode table 3-7). */
-static size_t utf8_sequence(const uint8_t *at, size_t left)
+size_t memos_bytes_utf8_sequence(struct memos_bytes bytes)
 {
+    if (bytes.size == 0) {
+        return 0;
+    }
+    const uint8_t *at = bytes.data;
     uint8_t first = at[0], low = 0x80, high = 0xBF;
     size_t size;
     if (first < 0x80) {
@@ -45,7 +48,7 @@ static size_t utf8_sequence(const uint8_t *at, size_t left)
     } else {
         return 0;
     }
-    if (left < size || at[1] < low || at[1] > high) {
+    if (bytes.size < size || at[1] < low || at[1] > high) {
         return 0;
     }
     for (size_t i = 2; i < size; i++) {
@@ -60,7 +63,7 @@ bool memos_bytes_utf8(struct memos_bytes bytes)
 {
     const uint8_t *at = bytes.data;
     for (size_t left = bytes.size; left > 0;) {
-        size_t size = utf8_sequence(at, left);
+        size_t size = memos_bytes_utf8_sequence(memos_bytes_make(at, left));
         if (size == 0) {
             return false;
         }

@@ -33,6 +33,10 @@ bool memos_bytes_equal(struct memos_bytes a, struct memos_bytes b);
 /* <0, 0, >0 like memcmp; of two with a common beginning the shorter comes first. */
 int memos_bytes_compare(struct memos_bytes a, struct memos_bytes b);
 
+/* How many bytes the character at the beginning has in UTF-8; 0 when there is none that is well-formed
+ * (Unicode, table 3-7), or a NUL. */
+size_t memos_bytes_utf8_sequence(struct memos_bytes bytes);
+
 /* Is it well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms) without NUL bytes? */
 bool memos_bytes_utf8(struct memos_bytes bytes);
 
