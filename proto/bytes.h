@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 /* A view of bytes that somebody else keeps. data may be NULL only when size is 0. */
 struct memos_bytes {
     const void *data;
@@ -33,8 +35,8 @@ bool memos_bytes_equal(struct memos_bytes a, struct memos_bytes b);
 /* <0, 0, >0 like memcmp; of two with a common beginning the shorter comes first. */
 int memos_bytes_compare(struct memos_bytes a, struct memos_bytes b);
 
-/* How many bytes the character at the beginning has in UTF-8; 0 when there is none that is well-formed
- * (Unicode, table 3-7), or a NUL. */
+/* How many bytes the character at the beginning has in UTF-8; 0 when there is none that is
+ * well-formed (Unicode, table 3-7), or a NUL. */
 size_t memos_bytes_utf8_sequence(struct memos_bytes bytes);
 
 /* Is it well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms) without NUL bytes? */
@@ -105,5 +107,7 @@ __attribute__((format(printf, 2, 3))) void memos_buffer_printf(
 
 /* View the content; dies with the next change. */
 struct memos_bytes memos_buffer_view(const struct memos_buffer *b);
+
+#pragma GCC visibility pop
 
 #endif

@@ -21,6 +21,9 @@
 #include "proto/bytes.h"
 #include "proto/memos.pb-c.h"
 
+/* Everything from here on is exported by libmemos. */
+#pragma GCC visibility push(default)
+
 #define MEMOS_FRAMES_MAX 1024 /* payload frames in one message */
 
 struct memos_client;
@@ -30,13 +33,16 @@ struct memos_client_options {
                                $MEMOS_ADDRESS, else memos_default_address */
     const char *server_key; /* CURVE public key of the broker, Z85; NULL: $MEMOS_SERVER_KEY, else
                                none */
-    const char *key_file;   /* the client's own keys (memosctl key new); NULL: $MEMOS_KEY_FILE */
+    const char *key_file;   /* the client's own keys (memosctl key new); NULL: $MEMOS_KEY_FILE, else
+                               made up. Only read when there is a server key */
     int64_t timeout_ms;     /* for a call. 0: 10,000 */
     uint64_t message_bytes_max; /* replies larger than this are refused. 0: 1 GiB */
 };
 
 /* Where a user's own broker listens: $XDG_RUNTIME_DIR/memos/memosd.sock, else
- * /tmp/memos-UID/memosd.sock. Writes an ipc:// address of at most size bytes. */
+ * /tmp/memos-UID/memosd.sock. Writes an ipc:// address of at most size bytes with its NUL.
+ * INVALID: the path is too long for a socket (107 bytes). DENIED: the folder in /tmp belongs to
+ * somebody else. */
 MEMOS_MUST_USE enum memos_status memos_default_address(
     char *out, size_t size, struct memos_error *err);
 
@@ -50,7 +56,8 @@ const Memos__Reply *memos_message_reply(const struct memos_message *message);
 struct memos_bytes memos_message_frame(const struct memos_message *message, uint32_t number);
 size_t memos_message_frames_count(const struct memos_message *message);
 
-/* Connect. Does not wait for the broker: the first call does. */
+/* Connect. Does not wait for the broker: the first call does. INVALID: an address or a key that is
+ * none; and what memos_default_address and memos_key_pair_read give. */
 MEMOS_MUST_USE enum memos_status memos_client_open(const struct memos_client_options *options,
     struct memos_client **out_client, struct memos_error *err);
 void memos_client_close(struct memos_client **client);
@@ -65,14 +72,17 @@ MEMOS_MUST_USE enum memos_status memos_client_call(struct memos_client *client,
 typedef void memos_client_more_fn(void *self, const struct memos_message *reply);
 void memos_client_on_more(struct memos_client *client, memos_client_more_fn *fn, void *self);
 
-/* Asynchronous: send now, *out_id is the request's id; take replies in whatever order they come.
- * BUSY when the socket's queue is full. */
+/* Asynchronous: send now, *out_id is the request's id; take replies in whatever order they
+ * come. Only before anything was ever sent does it wait, for the connection. BUSY when the
+ * socket's queue is full, or while a lost connection is made again. */
 MEMOS_MUST_USE enum memos_status memos_client_send(struct memos_client *client,
     Memos__Request *request, const struct memos_bytes *frames, size_t frames_count,
     uint64_t *out_id, struct memos_error *err);
 
-/* The next reply to anything sent, waiting at most timeout_ms (0: only look; negative: for ever).
- * DEADLINE when none came. The reply's own status is in it; OK here means that one was received. */
+/* The next reply to anything that memos_client_send sent, waiting at most timeout_ms (0: only
+ * look; negative: for ever). Replies that came during a call were kept, up to 1024; a call that
+ * sees one more ends with BUSY. OK: a reply was received; its own status is in it. DEADLINE:
+ * none came. TOO_LARGE: *out_reply has only the envelope. CORRUPT: what came is no reply. */
 MEMOS_MUST_USE enum memos_status memos_client_receive(struct memos_client *client,
     int64_t timeout_ms, struct memos_message **out_reply, struct memos_error *err);
 
@@ -80,7 +90,9 @@ MEMOS_MUST_USE enum memos_status memos_client_receive(struct memos_client *clien
  * as ZMQ_FD is: call receive with timeout 0 until DEADLINE). */
 int memos_client_fd(struct memos_client *client);
 
-/* Events of one space (Watch): opens the SUB socket and keeps its lease. */
+/* Events of one space (Watch), each change once and in order: opens the SUB socket, keeps its
+ * lease with calls through client, and reads from the log what the socket missed. Close it
+ * before client. */
 struct memos_watch;
 MEMOS_MUST_USE enum memos_status memos_watch_open(struct memos_client *client, const char *space,
     struct memos_watch **out_watch, struct memos_error *err);
@@ -101,5 +113,7 @@ MEMOS_MUST_USE enum memos_status memos_key_pair_read(
     const char *path, struct memos_key_pair *out, struct memos_error *err);
 MEMOS_MUST_USE enum memos_status memos_key_pair_write(
     const char *path, const struct memos_key_pair *pair, struct memos_error *err);
+
+#pragma GCC visibility pop
 
 #endif

@@ -6,6 +6,8 @@
 
 #include "proto/bytes.h"
 
+#pragma GCC visibility push(default)
+
 struct memos_clock {
     int64_t (*wall_us)(void *self); /* microseconds since 1970-01-01 UTC; may step */
     int64_t (*mono_us)(void *self); /* microseconds since some start; never steps back */
@@ -29,5 +31,7 @@ char *memos_time_format(int64_t wall_us, char out[MEMOS_TIME_TEXT_BYTES]);
  * "3h", "2d", "4w" before now_us). INVALID says what was not understood. */
 MEMOS_MUST_USE enum memos_status memos_time_parse(
     struct memos_bytes text, int64_t now_us, int64_t *out_us, struct memos_error *err);
+
+#pragma GCC visibility pop
 
 #endif

@@ -5,6 +5,8 @@
 #include "proto/bytes.h"
 #include "proto/clock.h"
 
+#pragma GCC visibility push(default)
+
 #define MEMOS_ID_TEXT_BYTES 37
 
 struct memos_id {
@@ -33,5 +35,7 @@ bool memos_id_equal(const struct memos_id *a, const struct memos_id *b);
 
 /* All zeros: "no id". */
 bool memos_id_is_nil(const struct memos_id *id);
+
+#pragma GCC visibility pop
 
 #endif

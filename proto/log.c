@@ -21,8 +21,8 @@ static const char *const format_names[] = { "text", "json" };
 
 /* ---- setting up ---- */
 
-/* Let the_log write to path. A file that is open already keeps its descriptor's number, since another
- * thread may be just about to write to it. */
+/* Let the_log write to path. A file that is open already keeps its descriptor's number, since
+ * another thread may be just about to write to it. */
 static enum memos_status open_file(const char *path, struct memos_error *err)
 {
     static int file = -1; /* kept for good once there is one */

@@ -6,14 +6,15 @@
  *     2026-05-01T12:30:00.123456Z INFO listening address=ipc:///run/memos/memosd.sock connections=3
  *     {"ts":"2026-05-01T12:30:00.123456Z","level":"info","event":"listening","address":"ipc:///...}
  *
- * One line is one write(2) of at most MEMOS_LOG_LINE_BYTES, so that lines of several threads never
- * mix; fields that do not fit are left out and the line says so (`cut`). A value can break neither
- * format: what is not printable, or not UTF-8, is escaped.
+ * One line is one write(2) of at most MEMOS_LOG_LINE_BYTES, so that lines of several threads
+ * never mix; fields that do not fit are left out and the line says so (`cut`). A value can
+ * break neither format: what is not printable, or not UTF-8, is escaped.
  *
- * Programs log; library code returns statuses instead, so that a failure is told once. Secrets and the
- * contents of memories are never given to the log.
+ * Programs log; library code returns statuses instead, so that a failure is told once. Secrets
+ * and the contents of memories are never given to the log.
  *
- * Threads: everything here is safe on any thread, except that memos_log_open calls do not overlap. */
+ * Threads: everything here is safe on any thread, except that memos_log_open calls do not
+ * overlap. */
 #ifndef PROTO_LOG_H
 #define PROTO_LOG_H
 
@@ -62,8 +63,8 @@ enum memos_log_kind {
     MEMOS_LOG_FAILURE,
 };
 
-/* A key and its value; keys are identifiers of the program's own. Made by the functions below, which
- * borrow what they point to until memos_log returns. */
+/* A key and its value; keys are identifiers of the program's own. Made by the functions below,
+ * which borrow what they point to until memos_log returns. */
 struct memos_log_field {
     const char *key;
     enum memos_log_kind kind;
@@ -128,7 +129,8 @@ static inline struct memos_log_field memos_log_error(const struct memos_error *e
 /* fields end with MEMOS_LOG_END. */
 void memos_log_write(enum memos_log_level level, const struct memos_log_field *fields);
 
-/* memos_log(level, memos_log_event(...), field...): the fields are only made when level is wanted. */
+/* memos_log(level, memos_log_event(...), field...): the fields are only made when level is
+ * wanted. */
 #define memos_log(level, ...)                                                                      \
     (memos_log_wanted(level)                                                                       \
             ? memos_log_write(level,                                                               \

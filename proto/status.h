@@ -14,6 +14,8 @@
 
 #include <stddef.h>
 
+#pragma GCC visibility push(default)
+
 /* X(name, number, short text, what to do next) */
 #define MEMOS_STATUS_TABLE(X)                                                                      \
     X(OK, 0, "ok", "")                                                                             \
@@ -87,5 +89,7 @@ __attribute__((noreturn)) void memos_assert_failed(
     ((condition) ? (void)0 : memos_assert_failed(#condition, __FILE__, __LINE__))
 
 #define MEMOS_MUST_USE __attribute__((warn_unused_result))
+
+#pragma GCC visibility pop
 
 #endif
