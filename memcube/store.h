@@ -86,7 +86,8 @@ struct memcube_space {
     struct memcube_hash head; /* hash of that record */
     int64_t created_us, changed_us;
     uint64_t cubes;           /* with a head that is neither withdrawn nor forgotten */
-    uint64_t versions;
+    uint64_t versions;        /* rows count from 1 to this */
+    uint32_t docs;            /* docs count from 1 to this */
     uint64_t payload_bytes;   /* stored once each */
     uint8_t secret[32];       /* for indexes: see memcube/index.h */
 };
@@ -168,6 +169,13 @@ struct memcube_docs {
 MEMOS_MUST_USE enum memos_status memcube_docs_select(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_filter *filter,
     const struct memcube_as_of *as_of, struct memcube_docs *out, struct memos_error *err);
+
+/* May `viewer` (data NULL: an administrator) see this version? Not when a list of readers leaves him
+ * out: its own, or the one that the cube's head carries now, so that the past does not show what the
+ * present hides. What a get or a history gives must be asked about; selected docs have been. */
+MEMOS_MUST_USE enum memos_status memcube_viewer_may(struct memcube_read *read,
+    const struct memcube_space *space, const struct memcube_version *version,
+    struct memos_bytes viewer, bool *out_may, struct memos_error *err);
 
 /* The version that stands for a doc as of a point (NULL: now). */
 MEMOS_MUST_USE enum memos_status memcube_version_of_doc(struct memcube_read *read,
