@@ -1,0 +1,156 @@
+"""The broker is killed (SIGKILL) at random moments while clients write.
+
+If this failed, somebody was told "it is remembered", and it is not; or a change was applied twice,
+or by half.
+
+MEMOS_KILL_ROUNDS says how often (default 6). After every kill: fsck is clean, every history
+verifies, every acknowledged change of that round is there. At the end: all of them, once each.
+"""
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import unittest
+from collections import Counter
+from pathlib import Path
+
+import harness
+from harness import OK, Wire, pb
+
+ROUNDS = int(os.environ.get("MEMOS_KILL_ROUNDS", "6"))
+WRITERS = 4
+
+
+def hash_of(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=32).digest()
+
+
+class Notes:
+    """What one writer was told."""
+
+    def __init__(self, path: Path, space: str):
+        self.path, self.space = path, space
+        self.offset = 0
+        self.lines: list[list] = []
+
+    def read_on(self) -> list[list]:
+        """The acknowledgements since the last call."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            data = file.read()
+        whole = data[:data.rfind(b"\n") + 1]  # the writer may be in the middle of a line
+        self.offset += len(whole)
+        fresh = [json.loads(line) for line in whole.splitlines()]
+        self.lines += fresh
+        return fresh
+
+
+class Kill(harness.BrokerTest):
+    starts = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.random = harness.seeded()
+        self.forgotten: set[str] = set()
+        self.notes: list[Notes] = []
+        self.writers: list[subprocess.Popen[bytes]] = []
+        self.lost = 0
+
+    def start_writers(self) -> None:
+        for number in range(WRITERS):
+            path = self.folder / f"notes-{number}"
+            path.touch()
+            # two to a space: they share its log
+            space = f"kill/{number // 2}"
+            command = [sys.executable, str(Path(__file__).with_name("kill_writer.py")),
+                       self.broker.address, space, str(path), str(self.random.randrange(1 << 32))]
+            writer = subprocess.Popen(command)
+            self.addCleanup(self.end_writer, writer)
+            self.writers.append(writer)
+            self.notes.append(Notes(path, space))
+
+    @staticmethod
+    def end_writer(writer: subprocess.Popen[bytes]) -> None:
+        if writer.poll() is None:
+            writer.kill()
+        writer.wait()
+
+    def check_notes(self, wire: Wire, space: str, notes: list[list]) -> None:
+        """Each acknowledged version is there with its text's hash; what was forgotten is not."""
+        for note in notes:
+            if note[0] == "forget":
+                self.forgotten.add(note[1])
+        for note in notes:
+            cube = bytes.fromhex(note[1])
+            answer = wire.ask(get=pb.Get(space=space, ids=[cube], peek=True,
+                                         number=0 if note[0] == "forget" else note[2]))
+            there = answer.status == OK and len(answer.reply.cubes.cubes) == 1
+            version = answer.reply.cubes.cubes[0] if there else None
+            if note[0] == "forget":
+                self.assertFalse(version and version.frame, "forgotten, and yet to be read")
+            elif version is None or version.payload_hash != hash_of(note[3]):
+                self.lost += 1
+                print(f"LOST: {space} {note[1]} version {note[2]}: status {answer.status}")
+            elif note[1] not in self.forgotten and version.frame:
+                self.assertEqual(answer.frames[version.frame - 1].decode(), note[3])
+
+    def check_once(self, wire: Wire, space: str, notes: list[list]) -> None:
+        """No text was written twice: keys of repeated requests were known."""
+        hashes: Counter[bytes] = Counter()
+        cursor = 0
+        while True:
+            log = wire.ask(log=pb.Log(space=space, **{"from": cursor + 1}, count_max=1000))
+            self.assertEqual(log.status, OK, log.reply)
+            records = log.reply.log_records.records
+            if not records:
+                break
+            cursor = records[-1].seq
+            for record in records:
+                for entry in record.entries:
+                    got = wire.ask(get=pb.Get(space=space, ids=[entry.id], number=entry.number,
+                                              no_payload=True, peek=True))
+                    if got.status == OK and record.operation in (1, 2):  # create, update
+                        hashes[got.reply.cubes.cubes[0].payload_hash] += 1
+        self.assertEqual([n for n in hashes.values() if n > 1], [])
+        acknowledged = {hash_of(note[3]) for note in notes if note[0] != "forget"}
+        self.assertLessEqual(acknowledged, set(hashes))
+
+    def test_every_acknowledged_write_survives(self) -> None:
+        spaces = ["kill/0", "kill/1"]
+        self.broker.start()
+        self.start_writers()
+        total = 0
+        for number in range(ROUNDS):
+            # threading.Event().wait is a wait for a moment, which is what is random here
+            threading.Event().wait(self.random.uniform(0.03, 0.6) * harness.SLOWER)
+            self.broker.kill()
+            self.broker.start()
+            fresh = [(notes.space, notes.read_on()) for notes in self.notes]
+            with Wire(self.broker.address) as wire:
+                for space, lines in fresh:
+                    total += len(lines)
+                    self.check_notes(wire, space, lines)
+                self.assert_sound(wire, *[s for s in spaces if total])
+            for writer in self.writers:
+                self.assertIsNone(writer.poll(), "a writer was answered with an error")
+            print(f"kill {number + 1}: {total} acknowledged, {self.lost} lost", flush=True)
+        for writer in self.writers:
+            self.end_writer(writer)
+        with Wire(self.broker.address) as wire:
+            for notes in self.notes:
+                notes.read_on()
+                self.check_notes(wire, notes.space, notes.lines)
+            for space in spaces:
+                self.check_once(wire, space, [line for notes in self.notes if notes.space == space
+                                              for line in notes.lines])
+            self.assert_sound(wire, *spaces)
+        print(f"{ROUNDS} kills, {sum(len(n.lines) for n in self.notes)} acknowledged changes, "
+              f"{self.lost} lost")
+        self.assertEqual(self.lost, 0)
+        self.assertGreater(total, 0, "nothing was acknowledged: this tested nothing")
+
+
+if __name__ == "__main__":
+    unittest.main()
