@@ -170,9 +170,10 @@ MEMOS_MUST_USE enum memos_status memcube_docs_select(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_filter *filter,
     const struct memcube_as_of *as_of, struct memcube_docs *out, struct memos_error *err);
 
-/* May `viewer` (data NULL: an administrator) see this version? Not when a list of readers leaves him
- * out: its own, or the one that the cube's head carries now, so that the past does not show what the
- * present hides. What a get or a history gives must be asked about; selected docs have been. */
+/* May `viewer` (data NULL: an administrator) see this version? Not when a list of readers leaves
+ * him out: its own, or the one that the cube's head carries now, so that the past does not show
+ * what the present hides. What a get or a history gives must be asked about; selected docs have
+ * been. */
 MEMOS_MUST_USE enum memos_status memcube_viewer_may(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version,
     struct memos_bytes viewer, bool *out_may, struct memos_error *err);
