@@ -297,7 +297,7 @@ void memos_buffer_printf(struct memos_buffer *b, const char *format, ...)
         return;
     }
     va_start(args, format);
-    vsnprintf((char *)b->data + b->size, (size_t)size + 1, format, args);
+    (void)vsnprintf((char *)b->data + b->size, (size_t)size + 1, format, args);
     va_end(args);
     b->size += (size_t)size;
 }

@@ -513,6 +513,7 @@ static enum memos_status await_reply(struct memos_client *client, uint64_t id, i
         if (status != MEMOS_OK) {
             return status;
         }
+        memos_assert(message);
         const Memos__Reply *reply = message->reply;
         /* A broker that could not read a request does not know its id. */
         bool unread = reply->id == 0 && reply->status != MEMOS_OK;

@@ -60,14 +60,14 @@ char *memos_time_format(int64_t wall_us, char out[MEMOS_TIME_TEXT_BYTES])
     time_t when = (time_t)seconds;
     struct tm utc;
     if (!gmtime_r(&when, &utc) || utc.tm_year > 9999 - 1900 || utc.tm_year < -1900) {
-        snprintf(out, MEMOS_TIME_TEXT_BYTES, "@%lld", (long long)seconds);
+        (void)snprintf(out, MEMOS_TIME_TEXT_BYTES, "@%lld", (long long)seconds);
         return out;
     }
     size_t size = strftime(out, MEMOS_TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &utc);
     if (micros == 0) {
-        snprintf(out + size, MEMOS_TIME_TEXT_BYTES - size, "Z");
+        (void)snprintf(out + size, MEMOS_TIME_TEXT_BYTES - size, "Z");
     } else {
-        snprintf(out + size, MEMOS_TIME_TEXT_BYTES - size, ".%06dZ", (int)micros);
+        (void)snprintf(out + size, MEMOS_TIME_TEXT_BYTES - size, ".%06dZ", (int)micros);
     }
     return out;
 }

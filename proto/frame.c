@@ -295,7 +295,8 @@ enum memos_status memos_frames_add_lent(struct memos_frames *frames, struct memo
         return fail_no_memory(err);
     }
     /* ZeroMQ never writes to what it was lent. */
-    void *data = (void *)(uintptr_t)payload.data;
+    void *data;
+    memcpy(&data, &payload.data, sizeof data);
     if (zmq_msg_init_data(&frames->parts[frames->count], data, payload.size, release, hint) != 0) {
         return fail_no_memory(err);
     }

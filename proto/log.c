@@ -134,7 +134,7 @@ __attribute__((format(printf, 2, 3))) static void put_format(
     char piece[64];
     va_list args;
     va_start(args, format);
-    vsnprintf(piece, sizeof piece, format, args);
+    (void)vsnprintf(piece, sizeof piece, format, args);
     va_end(args);
     put_text(line, piece);
 }

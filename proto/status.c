@@ -61,7 +61,7 @@ __attribute__((format(printf, 4, 0))) static enum memos_status fail_va(struct me
     if (err) {
         err->status = status;
         err->foreign = foreign;
-        vsnprintf(err->text, sizeof err->text, format, args);
+        (void)vsnprintf(err->text, sizeof err->text, format, args);
     }
     return status;
 }
@@ -116,7 +116,7 @@ enum memos_status memos_fail_errno(
     va_end(args);
     if (err) {
         size_t used = strlen(err->text);
-        snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(errno_value));
+        (void)snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(errno_value));
     }
     return status;
 }

@@ -1,4 +1,4 @@
-#include "temp.h"
+#include "tests/proto/temp.h"
 
 #include <ftw.h>
 #include <stdio.h>

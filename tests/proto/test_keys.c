@@ -1,7 +1,7 @@
 /* If this failed, a secret key could lie open to everybody on the machine, or a key file that works
  * would be refused. */
 #include "proto/client.h"
-#include "temp.h"
+#include "tests/proto/temp.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* If this failed, a client could write lines into the log that nobody wrote, or what happened
  * would not be found in it. */
 #include "proto/log.h"
-#include "temp.h"
+#include "tests/proto/temp.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -61,7 +61,8 @@ static void text_is_one_line_an_event(void **state)
         "2026-01-01T00:00:00.123456Z ERROR commit status=IO error=\"disk \\\"sda\\\" is gone\"\n");
 }
 
-static const char hostile[] = "x\n2026-01-01T00:00:00Z INFO forged\r\t\"=\\\x1b[31m\x7f\x80\xff na\xc3\xafve";
+static const char hostile[] =
+    "x\n2026-01-01T00:00:00Z INFO forged\r\t\"=\\\x1b[31m\x7f\x80\xff na\xc3\xafve";
 
 static void no_value_breaks_a_text_line(void **state)
 {
