@@ -91,10 +91,12 @@ enum {
     MEMCUBE_EXTERNAL_ID_BYTES_MAX = 256,
     MEMCUBE_TAGS_MAX = 64,
     MEMCUBE_SOURCES_MAX = 256,
+    MEMCUBE_URI_BYTES_MAX = 4096,      /* where a source lies */
     MEMCUBE_DERIVED_MAX = 1024,
     MEMCUBE_READERS_MAX = 64,
     MEMCUBE_ATTRIBUTES_MAX = 64,
     MEMCUBE_ATTRIBUTE_BYTES_MAX = 4096, /* name and value together */
+    MEMCUBE_SENSITIVITY_MAX = 4,
 };
 
 /* One version of one cube of the same space. */
@@ -192,6 +194,11 @@ struct memcube_draft {
  * wrong. */
 MEMOS_MUST_USE enum memos_status memcube_space_check(
     struct memos_bytes space, struct memos_error *err);
+
+/* Check a description against the limits above, and that every string is UTF-8. INVALID or
+ * TOO_LARGE, naming the field. */
+MEMOS_MUST_USE enum memos_status memcube_description_check(
+    const struct memcube_description *description, struct memos_error *err);
 
 /* Check a draft against the limits above, UTF-8 and the tables. INVALID or TOO_LARGE, naming the
  * field. */

@@ -12,7 +12,8 @@
  * cannot grow while one is open (growing waits for the readers, and new readers wait for it).
  *
  * Threads: a memcube_db may be shared. A transaction belongs to one thread. There is one write
- * transaction at a time; a second waits. Readers never wait for a writer.
+ * transaction at a time; a second waits. Readers never wait for a writer. A thread that holds a
+ * transaction must not begin another, nor grow: it could wait for itself.
  *
  * Lifetimes: a view that a transaction returns is read-only and dies with the transaction, in a
  * write transaction already with its next change.
@@ -76,6 +77,13 @@ void memcube_txn_abort(struct memcube_txn **txn);
  * anew. */
 bool memcube_txn_broken(const struct memcube_txn *txn);
 bool memcube_txn_map_full(const struct memcube_txn *txn);
+
+/* The same for one that has ended: did the last write transaction fail for a full map? A commit can,
+ * too. Any thread. */
+bool memcube_db_map_full(struct memcube_db *db);
+
+/* Double the map. Waits until all transactions have ended. NO_SPACE when it has its largest
+ * size. */
 MEMOS_MUST_USE enum memos_status memcube_db_grow(struct memcube_db *db, struct memos_error *err);
 
 /* The value under key (map tables). NOT_FOUND leaves *out alone. */
@@ -137,6 +145,7 @@ MEMOS_MUST_USE enum memos_status memcube_cursor_delete(
 /* Sizes, for `stats`. */
 struct memcube_db_stats {
     uint64_t map_bytes, file_bytes, used_bytes, entries, last_txn;
+    uint64_t grown; /* how often the map was doubled since opening */
     unsigned readers, readers_max;
 };
 MEMOS_MUST_USE enum memos_status memcube_db_stats(
