@@ -78,8 +78,8 @@ void memcube_txn_abort(struct memcube_txn **txn);
 bool memcube_txn_broken(const struct memcube_txn *txn);
 bool memcube_txn_map_full(const struct memcube_txn *txn);
 
-/* The same for one that has ended: did the last write transaction fail for a full map? A commit can,
- * too. Any thread. */
+/* The same for one that has ended: did the last write transaction fail for a full map? A commit
+ * can, too. Any thread. */
 bool memcube_db_map_full(struct memcube_db *db);
 
 /* Double the map. Waits until all transactions have ended. NO_SPACE when it has its largest

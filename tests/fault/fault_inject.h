@@ -19,8 +19,8 @@
 #ifndef TESTS_FAULT_FAULT_INJECT_H
 #define TESTS_FAULT_FAULT_INJECT_H
 
-/* Begin to follow a plan ("" or NULL: none) and count from zero. Returns 0, or -1 for a plan that is
- * not understood. */
+/* Begin to follow a plan ("" or NULL: none) and count from zero. Returns 0, or -1 for a plan that
+ * is not understood. */
 int fault_plan(const char *plan);
 
 /* Matching calls since the plan began, and how many of them were made to fail. */
