@@ -6,12 +6,16 @@
 
 #include "memcube/store.h"
 
+enum {
+    RETRIEVAL_TOP_K_MAX = 1000,
+};
+
 struct retrieval_query {
     struct memos_bytes text;     /* UTF-8; the words */
     struct memos_bytes language; /* of the query, for the stemmer; empty: English rules */
     struct memcube_filter filter;
     struct memcube_as_of as_of;
-    size_t top_k; /* 1..1000 */
+    size_t top_k; /* 1..RETRIEVAL_TOP_K_MAX */
 };
 
 struct retrieval_hit {

@@ -1,0 +1,44 @@
+/* BM25 over postings: the docs that answer some terms best.
+ *
+ *   score(d) = sum over terms t of  w(t) idf(t) (k1 + 1) f / (f + k1 (1 - b + b |d| / avg))
+ *   idf(t)   = ln(1 + (N - n(t) + 0.5) / (n(t) + 0.5))
+ *
+ * f: how often d has t; |d|: words in d; N, n(t), avg: docs, docs with t, and mean words of a doc,
+ * all counted over `live`; w(t): how often the question has t, a quarter of it when t is light.
+ * That is Robertson and Zaragoza (2009), eq. 3.15, with idf kept above 0.
+ *
+ * MaxScore (Turtle and Flood, 1995, sec. 4): terms whose largest possible scores together cannot
+ * lift a doc over the worst of the best top_k so far no longer bring docs in; they are only looked
+ * up for docs that others bring in. */
+#ifndef RETRIEVAL_RANK_H
+#define RETRIEVAL_RANK_H
+
+#include "memcube/store.h"
+#include "retrieval/postings.h"
+#include "retrieval/search.h"
+
+struct retrieval_rank_query {
+    uint32_t space;
+    const struct retrieval_term *terms; /* of the question, each once */
+    size_t terms_count;
+    const struct memcube_docs *live;   /* what statistics are counted over */
+    const struct memcube_docs *wanted; /* what may be found */
+    double k1, b;
+    size_t top_k;
+    bool exhaustive; /* score every doc with a term: what MaxScore is tested against */
+};
+
+/* How much work it was; for tests and statistics. */
+struct retrieval_rank_work {
+    uint64_t postings; /* looked at */
+    uint64_t scored;   /* docs scored in full */
+};
+
+/* The best, sorted by score (largest first), then by doc. `out` has room for top_k. `out_work` may
+ * be NULL. Memory comes from arena. NO_MEMORY, CORRUPT, IO. */
+MEMOS_MUST_USE enum memos_status retrieval_rank(const struct retrieval_tables *tables,
+    struct memcube_txn *txn, const struct retrieval_rank_query *query, struct memos_arena *arena,
+    struct retrieval_hit *out, size_t *out_count, struct retrieval_rank_work *out_work,
+    struct memos_error *err);
+
+#endif
