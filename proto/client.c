@@ -430,9 +430,10 @@ enum memos_status memos_client_send(struct memos_client *client, Memos__Request 
     return status;
 }
 
-static bool is_asynchronous(uint64_t id)
+/* Was it memos_client_send that sent this? */
+static bool is_asynchronous(const struct memos_client *client, uint64_t id)
 {
-    return id != 0 && id % 2 == 0;
+    return id != 0 && id % 2 == 0 && id <= client->last_id;
 }
 
 static enum memos_status fail_too_large(
@@ -526,7 +527,7 @@ static enum memos_status await_reply(struct memos_client *client, uint64_t id, i
                 client->on_more(client->on_more_self, message);
             }
             deadline_us = deadline_of(client, wait_ms); /* a sign of life */
-        } else if (is_asynchronous(reply->id)) {
+        } else if (is_asynchronous(client, reply->id)) {
             status = keep(client, &message, err);
             if (status != MEMOS_OK) {
                 return status;
