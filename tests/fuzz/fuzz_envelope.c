@@ -87,13 +87,13 @@ static enum memos_status unpack(unsigned kind, struct memos_bytes bytes, struct 
     enum memos_status status;
     if (kind == 0) {
         status = memos_request_unpack(bytes, arena, &request, &err);
-        *out = &request->base;
+        *out = (const ProtobufCMessage *)request; /* its first member; may be NULL */
     } else if (kind == 1) {
         status = memos_reply_unpack(bytes, arena, &reply, &err);
-        *out = &reply->base;
+        *out = (const ProtobufCMessage *)reply;
     } else {
         status = memos_event_unpack(bytes, arena, &event, &err);
-        *out = &event->base;
+        *out = (const ProtobufCMessage *)event;
     }
     return status;
 }
