@@ -182,12 +182,15 @@ class BrokerTest(unittest.TestCase):
         # Socket paths are short (108 bytes), so the folder is, too.
         self.folder = Path(tempfile.mkdtemp(prefix="memos-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.broker = Broker(self.folder, *self.flags)
+        self.broker = self.make_broker()
         self.addCleanup(self._end)
         if self.starts:
             self.broker.start()
             self.wire = Wire(self.broker.address)
             self.addCleanup(self.wire.close)
+
+    def make_broker(self) -> Broker:
+        return Broker(self.folder, *self.flags)
 
     def _end(self) -> None:
         if self.broker.running():
