@@ -399,6 +399,56 @@ static void long_texts_are_bounded(void **state)
     retrieval_terms_destroy(&terms);
 }
 
+/* Threads that count words at once get what each would alone. */
+struct counting {
+    struct retrieval_terms_pool *pool;
+    const char *language;
+    uint64_t sum;
+};
+
+static void *count_often(void *argument)
+{
+    struct counting *counting = argument;
+    for (int i = 0; i < 200; i++) {
+        struct retrieval_terms *terms = NULL;
+        size_t count;
+        uint32_t length;
+        if (retrieval_terms_take(counting->pool, &terms, NULL) != MEMOS_OK) {
+            return NULL;
+        }
+        retrieval_terms_begin(terms, secret, memos_bytes_of(counting->language), false);
+        if (retrieval_terms_add(terms, memos_bytes_of("die Lieder nationaler caf\u00E9s"), NULL) ==
+            MEMOS_OK) {
+            const struct retrieval_term *found = retrieval_terms_finish(terms, &count, &length);
+            for (size_t j = 0; j < count; j++) {
+                counting->sum += found[j].hash;
+            }
+        }
+        retrieval_terms_give(counting->pool, terms);
+    }
+    return NULL;
+}
+
+static void a_pool_serves_threads(void **state)
+{
+    struct retrieval_terms_pool pool;
+    struct counting work[4];
+    pthread_t threads[4];
+    (void)state;
+    assert_int_equal(retrieval_terms_pool_init(&pool, NULL), MEMOS_OK);
+    for (size_t i = 0; i < 4; i++) {
+        work[i] = (struct counting){&pool, i % 2 ? "de" : "fr", 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, count_often, &work[i]), 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    assert_true(work[0].sum != 0 && work[0].sum == work[2].sum);
+    assert_true(work[1].sum != 0 && work[1].sum == work[3].sum);
+    assert_true(work[0].sum != work[1].sum);
+    retrieval_terms_pool_finish(&pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -417,6 +467,7 @@ int main(void)
         cmocka_unit_test(question_words_are_light),
         cmocka_unit_test(many_words_are_bounded),
         cmocka_unit_test(long_texts_are_bounded),
+        cmocka_unit_test(a_pool_serves_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
