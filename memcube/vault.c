@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -129,19 +130,19 @@ static enum memos_status file_open(struct memcube_vault *vault, struct memos_err
 }
 
 enum memos_status memcube_vault_open(
-    const char *path, bool read_only, struct memcube_vault **out_vault, struct memos_error *err)
+    const char *folder, bool read_only, struct memcube_vault **out_vault, struct memos_error *err)
 {
     struct memcube_vault *vault = calloc(1, sizeof *vault);
     if (!vault) {
-        return memos_fail(err, MEMOS_NO_MEMORY, "no memory to open %s", path);
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory to open the vault of %s", folder);
     }
     vault->fd = -1;
     vault->read_only = read_only;
     (void)pthread_rwlock_init(&vault->in_use, NULL);
-    vault->path = strdup(path);
     enum memos_status status = MEMOS_OK;
-    if (!vault->path || sodium_init() < 0) {
-        status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to open %s", path);
+    if (asprintf(&vault->path, "%s/vault", folder) < 0) {
+        vault->path = NULL;
+        status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to open the vault of %s", folder);
     } else {
         status = file_open(vault, err);
     }

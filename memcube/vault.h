@@ -22,8 +22,10 @@
 
 struct memcube_vault;
 
-MEMOS_MUST_USE enum memos_status memcube_vault_open(const char *path, bool read_only,
-    struct memcube_vault **out_vault, struct memos_error *err);
+/* Open the file `vault` in the store's folder, making it when missing (not when read_only:
+ * NOT_FOUND). CORRUPT, UNSUPPORTED. */
+MEMOS_MUST_USE enum memos_status memcube_vault_open(
+    const char *folder, bool read_only, struct memcube_vault **out_vault, struct memos_error *err);
 void memcube_vault_close(struct memcube_vault **vault);
 
 /* Make sure that slots 1..slot are there and durable. NO_SPACE, IO. */

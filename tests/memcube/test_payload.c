@@ -45,12 +45,10 @@ static enum memos_status slot_next(
 
 static void open_all(struct fixture *f)
 {
-    char vault[FOLDER_PATH_BYTES + 16];
     struct memos_error err = {0};
     struct memcube_db_options options = {.path = f->path};
-    (void)snprintf(vault, sizeof vault, "%s/vault", f->path);
     if (memcube_db_open(&options, &f->db, &err) != MEMOS_OK ||
-        memcube_vault_open(vault, false, &f->vault, &err) != MEMOS_OK) {
+        memcube_vault_open(f->path, false, &f->vault, &err) != MEMOS_OK) {
         fail_msg("%s", err.text);
     }
     struct memcube_payloads_options payloads = {

@@ -26,7 +26,7 @@ struct fixture {
 static void open_vault(struct fixture *f)
 {
     struct memos_error err = {0};
-    if (memcube_vault_open(f->path, false, &f->vault, &err) != MEMOS_OK) {
+    if (memcube_vault_open(f->folder, false, &f->vault, &err) != MEMOS_OK) {
         fail_msg("%s", err.text);
     }
 }
@@ -161,15 +161,15 @@ static void damaged_files_are_refused(void **state)
     assert_int_equal(memcube_vault_reserve(f->vault, 1, NULL), MEMOS_OK);
     memcube_vault_close(&f->vault);
     assert_int_equal(truncate(f->path, 64 + 32 * 100), 0);
-    assert_int_equal(memcube_vault_open(f->path, false, &f->vault, &err), MEMOS_CORRUPT);
+    assert_int_equal(memcube_vault_open(f->folder, false, &f->vault, &err), MEMOS_CORRUPT);
     FILE *file = fopen(f->path, "r+b");
     assert_non_null(file);
     assert_int_equal(fwrite("nonsense", 1, 8, file), 8);
     assert_int_equal(fclose(file), 0);
-    assert_int_equal(memcube_vault_open(f->path, false, &f->vault, &err), MEMOS_CORRUPT);
+    assert_int_equal(memcube_vault_open(f->folder, false, &f->vault, &err), MEMOS_CORRUPT);
     assert_null(f->vault);
     assert_int_equal(remove(f->path), 0);
-    assert_int_equal(memcube_vault_open(f->path, true, &f->vault, &err), MEMOS_NOT_FOUND);
+    assert_int_equal(memcube_vault_open(f->folder, true, &f->vault, &err), MEMOS_NOT_FOUND);
     open_vault(f);
 }
 
@@ -180,7 +180,7 @@ static void read_only_vaults_do_not_change(void **state)
     uint64_t slot = 1;
     assert_int_equal(memcube_vault_reserve(f->vault, 1, NULL), MEMOS_OK);
     memcube_vault_close(&f->vault);
-    assert_int_equal(memcube_vault_open(f->path, true, &f->vault, NULL), MEMOS_OK);
+    assert_int_equal(memcube_vault_open(f->folder, true, &f->vault, NULL), MEMOS_OK);
     assert_int_equal(memcube_vault_key(f->vault, 1, key, NULL), MEMOS_OK);
     assert_int_equal(memcube_vault_reserve(f->vault, 99999, NULL), MEMOS_DENIED);
     assert_int_not_equal(memcube_vault_destroy(f->vault, &slot, 1, NULL), MEMOS_OK);
