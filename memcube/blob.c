@@ -109,15 +109,17 @@ static enum memos_status write_fresh(
 }
 
 enum memos_status memcube_blob_write(const char *store_path, const struct memcube_blob *blob,
-    struct memos_bytes bytes, struct memos_error *err)
+    struct memos_bytes bytes, bool *out_made, struct memos_error *err)
 {
     struct blob_paths paths;
+    *out_made = false;
     enum memos_status status = paths_of(store_path, blob, &paths, err);
     if (status == MEMOS_OK) {
         status = folders_make(store_path, paths.folder, err);
     }
     if (status == MEMOS_OK && !is_there(store_path, blob, bytes)) {
         status = write_fresh(&paths, bytes, err);
+        *out_made = status == MEMOS_OK;
         if (status != MEMOS_OK) {
             (void)unlink(paths.fresh); /* gives the room back on a full disk */
         }
@@ -161,9 +163,11 @@ out:
 
 /* ---- destroying ---------------------------------------------------------------------------- */
 
-static enum memos_status destroy_file(const char *path, const char *folder, struct memos_error *err)
+static enum memos_status destroy_file(
+    const char *path, const char *folder, uint64_t *out_bytes, struct memos_error *err)
 {
     struct stat about;
+    *out_bytes = 0;
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
         return errno == ENOENT ? MEMOS_OK : memos_fail_errno(err, errno, "opening %s", path);
@@ -182,13 +186,18 @@ static enum memos_status destroy_file(const char *path, const char *folder, stru
     if (status == MEMOS_OK && unlink(path) != 0 && errno != ENOENT) {
         status = memos_fail_errno(err, errno, "removing %s", path);
     }
-    return status == MEMOS_OK ? memcube_file_sync_folder(folder, err) : status;
+    if (status == MEMOS_OK) {
+        *out_bytes = (uint64_t)about.st_size;
+        status = memcube_file_sync_folder(folder, err);
+    }
+    return status;
 }
 
-enum memos_status memcube_blob_destroy(
-    const char *store_path, const struct memcube_blob *blob, struct memos_error *err)
+enum memos_status memcube_blob_destroy(const char *store_path, const struct memcube_blob *blob,
+    uint64_t *out_bytes, struct memos_error *err)
 {
     struct blob_paths paths;
+    *out_bytes = 0;
     enum memos_status status = paths_of(store_path, blob, &paths, err);
     if (status != MEMOS_OK) {
         return status;
@@ -197,7 +206,7 @@ enum memos_status memcube_blob_destroy(
     if (rename(paths.file, paths.gone) != 0 && errno != ENOENT) {
         return memos_fail_errno(err, errno, "renaming %s", paths.file);
     }
-    return destroy_file(paths.gone, paths.folder, err);
+    return destroy_file(paths.gone, paths.folder, out_bytes, err);
 }
 
 /* ---- sweeping ------------------------------------------------------------------------------ */
@@ -238,8 +247,42 @@ static int parse_name(const char *name, struct memcube_blob *out)
     return strcmp(end, ".new") == 0 || strcmp(end, ".gone") == 0 ? 2 : 0;
 }
 
-static enum memos_status sweep_folder(const char *folder, const struct memcube_blob_names *names,
-    uint64_t *removed, struct memos_error *err)
+struct sweep {
+    const struct memcube_blob_names *names;
+    uint64_t removed;
+    struct memcube_blob_totals kept;
+};
+
+static enum memos_status sweep_file(
+    const char *folder, const char *name, struct sweep *sweep, struct memos_error *err)
+{
+    struct memcube_blob blob;
+    struct stat about;
+    char path[PATH_BYTES];
+    bool named = false;
+    uint64_t bytes = 0;
+    int is = parse_name(name, &blob);
+    if (is == 0) {
+        return MEMOS_OK;
+    }
+    int size = snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (size < 0 || (size_t)size >= sizeof path) {
+        return memos_fail(err, MEMOS_INVALID, "the path of the store is too long");
+    }
+    enum memos_status status =
+        is == 1 ? sweep->names->named(sweep->names->self, &blob, &named, err) : MEMOS_OK;
+    if (status == MEMOS_OK && named) {
+        sweep->kept.count++;
+        sweep->kept.bytes += stat(path, &about) == 0 ? (uint64_t)about.st_size : 0;
+    } else if (status == MEMOS_OK) {
+        status = destroy_file(path, folder, &bytes, err);
+        sweep->removed++;
+    }
+    return status;
+}
+
+static enum memos_status sweep_folder(
+    const char *folder, struct sweep *sweep, struct memos_error *err)
 {
     enum memos_status status = MEMOS_OK;
     struct dirent *entry;
@@ -248,38 +291,26 @@ static enum memos_status sweep_folder(const char *folder, const struct memcube_b
         return errno == ENOENT ? MEMOS_OK : memos_fail_errno(err, errno, "reading %s", folder);
     }
     while (status == MEMOS_OK && (entry = readdir(dir))) {
-        struct memcube_blob blob;
-        char path[PATH_BYTES];
-        bool named = false;
-        int is = parse_name(entry->d_name, &blob);
-        if (is == 1) {
-            status = names->named(names->self, &blob, &named, err);
-        }
-        if (is == 0 || named || status != MEMOS_OK) {
-            continue;
-        }
-        int size = snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (size > 0 && (size_t)size < sizeof path) {
-            status = destroy_file(path, folder, err);
-            (*removed)++;
-        }
+        status = sweep_file(folder, entry->d_name, sweep, err);
     }
     (void)closedir(dir);
     return status;
 }
 
 enum memos_status memcube_blob_sweep(const char *store_path, const struct memcube_blob_names *names,
-    uint64_t *out_removed, struct memos_error *err)
+    uint64_t *out_removed, struct memcube_blob_totals *out_kept, struct memos_error *err)
 {
+    struct sweep sweep = {.names = names};
     enum memos_status status = MEMOS_OK;
-    *out_removed = 0;
     for (unsigned i = 0; status == MEMOS_OK && i < 256; i++) {
         char folder[PATH_BYTES];
         int size = snprintf(folder, sizeof folder, "%s/blobs/%02x", store_path, i);
         if (size < 0 || (size_t)size >= sizeof folder) {
             return memos_fail(err, MEMOS_INVALID, "the path of the store is too long");
         }
-        status = sweep_folder(folder, names, out_removed, err);
+        status = sweep_folder(folder, &sweep, err);
     }
+    *out_removed = sweep.removed;
+    *out_kept = sweep.kept;
     return status;
 }

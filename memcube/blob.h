@@ -23,18 +23,25 @@ struct memcube_blob {
 /* The path below the store's folder: "blobs/xx/HASH-SPACE". Returns out. */
 char *memcube_blob_name(const struct memcube_blob *blob, char out[MEMCUBE_BLOB_NAME_BYTES]);
 
+/* How many there are, and how large they are together. */
+struct memcube_blob_totals {
+    uint64_t count, bytes;
+};
+
 /* Write the file, durable under its name when this returns. One that is there with these very bytes
- * is left as it is. */
+ * is left as it is; *out_made says whether it was not. */
 MEMOS_MUST_USE enum memos_status memcube_blob_write(const char *store_path,
-    const struct memcube_blob *blob, struct memos_bytes bytes, struct memos_error *err);
+    const struct memcube_blob *blob, struct memos_bytes bytes, bool *out_made,
+    struct memos_error *err);
 
 /* Map it for reading. NOT_FOUND; CORRUPT when it does not have that size. */
 MEMOS_MUST_USE enum memos_status memcube_blob_map(const char *store_path,
     const struct memcube_blob *blob, uint64_t size, void **out_map, struct memos_error *err);
 
-/* Overwrite with zeros and remove, durable when this returns. OK when it is not there. */
-MEMOS_MUST_USE enum memos_status memcube_blob_destroy(
-    const char *store_path, const struct memcube_blob *blob, struct memos_error *err);
+/* Overwrite with zeros and remove, durable when this returns. OK when it is not there. *out_bytes:
+ * how large it was; 0 when it was not there. */
+MEMOS_MUST_USE enum memos_status memcube_blob_destroy(const char *store_path,
+    const struct memcube_blob *blob, uint64_t *out_bytes, struct memos_error *err);
 
 /* Who says whether somebody names a blob. */
 struct memcube_blob_names {
@@ -44,8 +51,9 @@ struct memcube_blob_names {
 };
 
 /* Look at every file: blobs that nobody names, and every leftover, are destroyed. Other files are
- * left alone. */
+ * left alone. *out_kept is what stays. */
 MEMOS_MUST_USE enum memos_status memcube_blob_sweep(const char *store_path,
-    const struct memcube_blob_names *names, uint64_t *out_removed, struct memos_error *err);
+    const struct memcube_blob_names *names, uint64_t *out_removed,
+    struct memcube_blob_totals *out_kept, struct memos_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ struct memcube_payloads {
     struct memcube_payloads_options options;
     char *path;
     memcube_table refs, data, chunks, shred;
+    _Atomic uint64_t blobs, blob_bytes; /* files that are there */
 };
 
 struct memcube_map {
@@ -191,7 +193,12 @@ static enum memos_status add_blob(struct memcube_payloads *payloads, struct memc
     struct content_key key;
     void *room = NULL;
     size_t chunks = (bytes.size - 1) / CHUNK_BYTES + 1;
-    enum memos_status status = memcube_blob_write(payloads->path, blob, bytes, err);
+    bool made = false;
+    enum memos_status status = memcube_blob_write(payloads->path, blob, bytes, &made, err);
+    if (made) {
+        atomic_fetch_add(&payloads->blobs, 1);
+        atomic_fetch_add(&payloads->blob_bytes, bytes.size);
+    }
     if (status == MEMOS_OK) {
         status = memcube_put_room(txn, payloads->chunks,
             content_key(&key, blob->space, &blob->hash), chunks * MEMCUBE_HASH_BYTES, &room, err);
@@ -385,11 +392,15 @@ static enum memos_status shred_collect(struct memcube_payloads *payloads, struct
 static enum memos_status shred_one_blob(struct memcube_payloads *payloads, struct memcube_txn *txn,
     const struct memcube_blob *blob, struct memos_error *err)
 {
-    uint64_t references = 0;
+    uint64_t references = 0, bytes = 0;
     enum memos_status status =
         memcube_payload_references(payloads, txn, blob->space, &blob->hash, &references, err);
     if (status == MEMOS_OK && references == 0) {
-        status = memcube_blob_destroy(payloads->path, blob, err);
+        status = memcube_blob_destroy(payloads->path, blob, &bytes, err);
+    }
+    if (bytes > 0) {
+        atomic_fetch_sub(&payloads->blobs, 1);
+        atomic_fetch_sub(&payloads->blob_bytes, bytes);
     }
     return status;
 }
@@ -479,11 +490,23 @@ enum memos_status memcube_payloads_sweep(
     const struct memcube_blob_names names = {is_named, &self};
     *out_removed = 0;
     enum memos_status status = memcube_txn_read(payloads->options.db, &self.txn, err);
+    struct memcube_blob_totals kept = {0, 0};
     if (status == MEMOS_OK) {
-        status = memcube_blob_sweep(payloads->path, &names, out_removed, err);
+        status = memcube_blob_sweep(payloads->path, &names, out_removed, &kept, err);
     }
     memcube_txn_abort(&self.txn);
+    if (status == MEMOS_OK) {
+        atomic_store(&payloads->blobs, kept.count);
+        atomic_store(&payloads->blob_bytes, kept.bytes);
+    }
     return status;
+}
+
+void memcube_payloads_blobs(
+    const struct memcube_payloads *payloads, uint64_t *out_count, uint64_t *out_bytes)
+{
+    *out_count = atomic_load(&payloads->blobs);
+    *out_bytes = atomic_load(&payloads->blob_bytes);
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */

@@ -96,6 +96,11 @@ MEMOS_MUST_USE enum memos_status memcube_payloads_shred(
 MEMOS_MUST_USE enum memos_status memcube_payloads_sweep(
     struct memcube_payloads *payloads, uint64_t *out_removed, struct memos_error *err);
 
+/* How many blob files there are, and how large they are together; known after the sweep at open.
+ * Any thread. */
+void memcube_payloads_blobs(
+    const struct memcube_payloads *payloads, uint64_t *out_count, uint64_t *out_bytes);
+
 /* fsck: how many references does this payload have? 0 when it is not there. */
 MEMOS_MUST_USE enum memos_status memcube_payload_references(struct memcube_payloads *payloads,
     struct memcube_txn *txn, uint32_t space, const struct memcube_hash *hash, uint64_t *out,

@@ -140,7 +140,9 @@ enum memos_status memcube_vault_open(
     vault->read_only = read_only;
     (void)pthread_rwlock_init(&vault->in_use, NULL);
     enum memos_status status = MEMOS_OK;
-    if (asprintf(&vault->path, "%s/vault", folder) < 0) {
+    if (sodium_init() < 0) {
+        status = memos_fail(err, MEMOS_INTERNAL, "libsodium cannot be used");
+    } else if (asprintf(&vault->path, "%s/vault", folder) < 0) {
         vault->path = NULL;
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to open the vault of %s", folder);
     } else {

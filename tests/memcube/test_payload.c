@@ -177,6 +177,14 @@ static enum memos_status read_back(struct fixture *f, uint32_t space, struct mem
     return status;
 }
 
+static void expect_blobs(struct fixture *f, uint64_t expected)
+{
+    uint64_t count = 99, bytes = 0;
+    memcube_payloads_blobs(f->payloads, &count, &bytes);
+    assert_int_equal(count, expected);
+    assert_int_equal(bytes, expected * BIG_BYTES);
+}
+
 static void payloads_come_back(void **state)
 {
     struct fixture *f = *state;
@@ -294,6 +302,13 @@ static void blobs_that_nothing_names_are_swept(void **state)
     assert_int_equal(removed, 1);
     assert_int_equal(folder_count(f->path, "-1"), 0);
     assert_int_equal(read_back(f, 7, big_payload(f), kept, true), MEMOS_OK);
+    expect_blobs(f, 1);
+    (void)add(f, 2, big_payload(f));
+    (void)add(f, 2, big_payload(f));
+    expect_blobs(f, 2);
+    assert_true(release(f, 2, big_payload(f), 2));
+    assert_int_equal(shred(f), 1);
+    expect_blobs(f, 1);
 }
 
 static void words_put_again_before_the_shredding_stay(void **state)
