@@ -3,8 +3,8 @@
  * The store numbers the *contents* of a space: every version of a cube that has new words (payload,
  * title, speaker, language, event time or attributes) gets a new doc number, 1, 2, 3 ...; a version
  * that only changes state or tags, or rolls back to older words, keeps or gets back the number of
- * those words. So an index never moves entries when cubes change state or are rolled back: it writes
- * each content once, and asks the store which docs may be found (memcube_docs_select in
+ * those words. So an index never moves entries when cubes change state or are rolled back: it
+ * writes each content once, and asks the store which docs may be found (memcube_docs_select in
  * memcube/store.h).
  *
  * An index lives above memcube/ (retrieval/ has one) and is handed to memcube_store_open. */
