@@ -22,6 +22,7 @@ enum {
     CALL_SYNC = 1 << 1,
     CALL_TRUNCATE = 1 << 2,
     CALL_RENAME = 1 << 3,
+    CALL_LATE = 1 << 4, /* done, then reported as failed */
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -57,6 +58,8 @@ static unsigned calls_named(char *names)
             calls |= CALL_TRUNCATE;
         } else if (strcmp(name, "rename") == 0) {
             calls |= CALL_RENAME;
+        } else if (strcmp(name, "late") == 0) {
+            calls |= CALL_LATE;
         } else {
             return 0;
         }
@@ -138,23 +141,23 @@ static bool path_matches(int fd, const char *path)
     return strstr(target, plan.path) != NULL;
 }
 
-/* Is it this call's turn to fail? Sets errno when it is. */
-static bool fails(unsigned call, int fd, const char *path)
+/* Is it this call's turn to fail? 0, or the error to fail with; *late: after it was done. */
+static int error_of(unsigned call, int fd, const char *path, bool *late)
 {
-    bool hit = false;
     int error = 0;
     int saved = errno;
     (void)pthread_mutex_lock(&mutex);
     plan_refresh();
     if (plan.active && (plan.calls_of & call) && path_matches(fd, path)) {
         unsigned long turn = plan.calls++;
-        hit = turn >= plan.skip && (plan.count == 0 || turn - plan.skip < plan.count);
+        bool hit = turn >= plan.skip && (plan.count == 0 || turn - plan.skip < plan.count);
         plan.hits += hit;
-        error = plan.error;
+        error = hit ? plan.error : 0;
+        *late = (plan.calls_of & CALL_LATE) != 0;
     }
     (void)pthread_mutex_unlock(&mutex);
-    errno = hit ? error : saved;
-    return hit;
+    errno = saved;
+    return error;
 }
 
 EXPORT int fault_plan(const char *text)
@@ -189,10 +192,16 @@ EXPORT unsigned long fault_hits(void)
     EXPORT result name parameters;                                                                 \
     result name parameters                                                                         \
     {                                                                                              \
+        bool late = false;                                                                         \
+        int error = error_of(call, fd, path, &late);                                               \
         result(*next) parameters;                                                                  \
         void *symbol = dlsym(RTLD_NEXT, text);                                                     \
         memcpy(&next, &symbol, sizeof next);                                                       \
-        return fails(call, fd, path) ? -1 : next arguments;                                        \
+        result done = error == 0 || late ? next arguments : -1;                                    \
+        if (error != 0) {                                                                          \
+            errno = error;                                                                         \
+        }                                                                                          \
+        return error == 0 ? done : -1;                                                             \
     }
 
 WRAP(ssize_t, write, "write", CALL_WRITE, fd, NULL, (int fd, const void *data, size_t size),

@@ -6,9 +6,11 @@
  *     ERRNO CALLS SKIP COUNT [PATH]
  *
  * ERRNO is ENOSPC or EIO; CALLS is a list joined by commas of write, sync, truncate, rename, or
- * "all"; SKIP is how many matching calls still work; COUNT is how many fail then (0: all of them);
- * PATH, when given, must be part of the file's path. "ENOSPC write,sync 3 1 data.mdb" fails the
- * fourth write or sync of that file. An empty plan lets everything through.
+ * "all"; with "late" in the list the call is carried out and then reported as failed, as a write to
+ * a synchronous file is when its pages reached the cache but not the disk. SKIP is how many
+ * matching calls still work; COUNT is how many fail then (0: all of them); PATH, when given, must
+ * be part of the file's path. "ENOSPC write,sync 3 1 data.mdb" fails the fourth write or sync of
+ * that file. An empty plan lets everything through.
  *
  * A test links the library and calls fault_plan. A program under test is started with it in
  * LD_PRELOAD and a plan in MEMOS_FAULT, or with the name of a file in MEMOS_FAULT_FILE whose first

@@ -441,7 +441,8 @@ static void writers_take_turns(void **state)
 
 /* Fail the first, second, third ... call that a commit makes, until one commit makes fewer calls.
  */
-static void fail_every_call_once(struct fixture *f, const char *error, enum memos_status expected)
+static void fail_every_call_once(
+    struct fixture *f, const char *error, const char *calls, enum memos_status expected)
 {
     unsigned long failures = 0;
     char acknowledged[16] = "start";
@@ -452,7 +453,7 @@ static void fail_every_call_once(struct fixture *f, const char *error, enum memo
         char plan[64], value[16], found[64];
         (void)snprintf(value, sizeof value, "v%u", skip);
         assert_int_equal(memcube_put(txn, f->map, text("a"), text(value), &err), MEMOS_OK);
-        (void)snprintf(plan, sizeof plan, "%s write,sync %u 1 data.mdb", error, skip);
+        (void)snprintf(plan, sizeof plan, "%s %s %u 1 data.mdb", error, calls, skip);
         assert_int_equal(fault_plan(plan), 0);
         enum memos_status status = memcube_txn_commit(&txn, &err);
         unsigned long hits = fault_hits();
@@ -479,12 +480,17 @@ static void fail_every_call_once(struct fixture *f, const char *error, enum memo
 
 static void a_full_disk_refuses_and_recovers(void **state)
 {
-    fail_every_call_once(*state, "ENOSPC", MEMOS_NO_SPACE);
+    fail_every_call_once(*state, "ENOSPC", "write,sync", MEMOS_NO_SPACE);
 }
 
 static void a_broken_disk_refuses_and_recovers(void **state)
 {
-    fail_every_call_once(*state, "EIO", MEMOS_IO);
+    fail_every_call_once(*state, "EIO", "write,sync", MEMOS_IO);
+}
+
+static void what_reached_only_the_cache_did_not_happen(void **state)
+{
+    fail_every_call_once(*state, "EIO", "write,sync,late", MEMOS_IO);
 }
 
 static void a_disk_that_stays_full_still_serves_reads(void **state)
@@ -612,6 +618,7 @@ int main(void)
         TEST(writers_take_turns),
         TEST(a_full_disk_refuses_and_recovers),
         TEST(a_broken_disk_refuses_and_recovers),
+        TEST(what_reached_only_the_cache_did_not_happen),
         TEST(a_disk_that_stays_full_still_serves_reads),
         TEST(a_reader_outlives_the_environment),
         TEST(a_file_cut_short_is_an_error),
