@@ -22,7 +22,15 @@ struct memcube_writer_job {
      * OK. */
     void (*done)(void *self, enum memos_status status, const struct memos_error *err);
     void *self;
-    struct memcube_writer_job *next; /* the writer's */
+
+    /* Set before done is called: it is committed, but what was forgotten could not be destroyed yet
+     * (the disk refused). The store tries again with its next commit and when it is opened. */
+    bool destruction_pending;
+
+    /* The writer's own. */
+    struct memcube_writer_job *next;
+    enum memos_status status;
+    struct memos_error err;
 };
 
 struct memcube_writer_options {
