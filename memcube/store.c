@@ -198,6 +198,11 @@ static enum memos_status parts_open(struct memcube_store *store,
         .sync_off = options->sync_off,
     };
 
+    char vault_path[PATH_BYTES_MAX];
+    const int length = snprintf(vault_path, sizeof vault_path, "%s/vault", options->path);
+    if (length < 0 || (size_t)length >= sizeof vault_path) {
+        return memos_fail(err, MEMOS_INVALID, "the store's path is too long");
+    }
     enum memos_status status = memcube_db_open(&db_options, &store->db, err);
     if (status == MEMOS_OK) {
         status = tables_open(store, err);
@@ -206,7 +211,7 @@ static enum memos_status parts_open(struct memcube_store *store,
         status = format_bring(store, err);
     }
     if (status == MEMOS_OK) {
-        status = memcube_vault_open(options->path, options->read_only, &store->vault, err);
+        status = memcube_vault_open(vault_path, options->read_only, &store->vault, err);
     }
     if (status == MEMOS_OK) {
         const struct memcube_payloads_options payloads_options = {
@@ -259,6 +264,10 @@ enum memos_status memcube_store_open(const struct memcube_store_options *options
     if (!store) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a store");
     }
+    if (pthread_mutex_init(&store->writing, NULL) != 0) {
+        free(store);
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a lock");
+    }
     store->clock = options->clock.wall_us ? options->clock : memos_clock_system();
     store->read_only = options->read_only;
     store->payload_bytes_max =
@@ -288,7 +297,8 @@ static void behaviours_save(struct memcube_store *store)
         memcube_write_abort(&write);
         return;
     }
-    (void)memcube_write_commit(&write, NULL);
+    const enum memos_status status = memcube_write_commit(&write, NULL);
+    (void)status;
 }
 
 void memcube_store_close(struct memcube_store **store)
@@ -304,6 +314,7 @@ void memcube_store_close(struct memcube_store **store)
     memcube_payloads_close(&closed->payloads);
     memcube_vault_close(&closed->vault);
     memcube_db_close(&closed->db);
+    pthread_mutex_destroy(&closed->writing);
     free(closed->indexes);
     free(closed);
 }

@@ -29,6 +29,28 @@ enum memos_status memcube_change_check(const struct memcube_change *change,
     return memcube_space_check(change->space, err);
 }
 
+enum memos_status memcube_change_enter(struct memcube_write *write,
+    const struct memcube_change *change, struct memcube_space_state **out_state,
+    struct memcube_outcome *out, bool *out_repeated, struct memos_error *err)
+{
+    *out_state = NULL;
+    *out_repeated = false;
+    enum memos_status status = memcube_change_check(change, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    status = memcube_idem_find(write, change, out, err);
+    if (status == MEMOS_OK) {
+        *out_repeated = true;
+        return MEMOS_OK;
+    }
+    if (status != MEMOS_NOT_FOUND) {
+        return status;
+    }
+    status = memcube_space_state_find(write, change->space, out_state, err);
+    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+}
+
 /* ---- begin --------------------------------------------------------------------------------- */
 
 enum memos_status memcube_changing_begin(struct memcube_changing *changing,

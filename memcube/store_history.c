@@ -25,8 +25,7 @@ static enum memos_status log_decode(struct memcube_read *read, const struct memc
     return MEMOS_OK;
 }
 
-/* A record without its entries: what a search by time looks at. */
-static enum memos_status log_time(struct memcube_read *read, const struct memcube_space *space,
+enum memos_status memcube_log_time(struct memcube_read *read, const struct memcube_space *space,
     uint64_t seq, int64_t *out_us, struct memos_error *err)
 {
     const struct memcube_key key = memcube_key_of_u64(space->number, seq);
@@ -68,7 +67,7 @@ enum memos_status memcube_as_of_seq(struct memcube_read *read, const struct memc
     while (low < high) {
         const uint64_t middle = low + (high - low + 1) / 2;
         int64_t time_us = 0;
-        const enum memos_status status = log_time(read, space, middle, &time_us, err);
+        const enum memos_status status = memcube_log_time(read, space, middle, &time_us, err);
         if (status != MEMOS_OK) {
             return status;
         }

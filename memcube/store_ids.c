@@ -1,21 +1,23 @@
 /* Sets of ids: an array in the order of adding, and an open-addressing table over it. */
 #include "memcube/store_internal.h"
 
-/* Ids are UUIDv7, whose last bytes are random, or whatever an import brought: mix all of them. */
-static size_t id_hash(const struct memos_id *id)
+#include <sodium.h>
+
+static size_t id_hash(const struct memcube_ids *set, const struct memos_id *id)
 {
-    uint64_t a = 0;
-    uint64_t b = 0;
-    memcpy(&a, id->bytes, sizeof a);
-    memcpy(&b, id->bytes + sizeof a, sizeof b);
-    uint64_t mixed = (a ^ (b >> 32) ^ (b << 32)) * UINT64_C(0x9E3779B97F4A7C15);
-    return (size_t)(mixed ^ (mixed >> 29));
+    uint64_t hash = 0;
+
+    _Static_assert(sizeof hash == crypto_shorthash_BYTES &&
+                       sizeof set->secret == crypto_shorthash_KEYBYTES,
+        "SipHash-2-4");
+    crypto_shorthash((unsigned char *)&hash, id->bytes, sizeof id->bytes, set->secret);
+    return (size_t)hash;
 }
 
 static size_t slot_of(const struct memcube_ids *set, const struct memos_id *id)
 {
     const size_t mask = set->slots_count - 1;
-    size_t slot = id_hash(id) & mask;
+    size_t slot = id_hash(set, id) & mask;
     while (set->slots[slot] != 0 && !memos_id_equal(&set->ids[set->slots[slot] - 1], id)) {
         slot = (slot + 1) & mask;
     }
@@ -28,6 +30,7 @@ static enum memos_status ids_grow(
     const size_t capacity = set->capacity ? set->capacity * 2 : 16;
     struct memcube_ids larger = { .capacity = capacity, .slots_count = capacity * 2 };
 
+    randombytes_buf(larger.secret, sizeof larger.secret);
     larger.ids = memos_arena_take(arena, capacity, sizeof *larger.ids);
     larger.slots = memos_arena_take(arena, larger.slots_count, sizeof *larger.slots);
     if (!larger.ids || !larger.slots || capacity > UINT32_MAX / 4) {

@@ -60,10 +60,13 @@ struct memcube_store {
     struct memos_clock clock;
     size_t payload_bytes_max;
     bool read_only;
-    struct memcube_index *const *indexes; /* a copy */
+    struct memcube_index **indexes; /* a copy of the caller's list */
     size_t indexes_count;
-    struct memos_id_source ids;  /* the writer's thread only */
-    struct memcube_write *write; /* the one that is going on; likewise */
+    /* One write at a time, until it has destroyed what it forgot. Sync: guards the three below. */
+    pthread_mutex_t writing;
+    struct memos_id_source ids;
+    struct memcube_write *write; /* the one that is going on */
+    bool shred_pending;          /* destroying failed: tried again with the next commit */
     /* Sync: counters for stats, any thread. */
     _Atomic uint64_t commits, records, versions_made, payloads_destroyed, map_grown;
 };
@@ -90,6 +93,8 @@ struct memcube_space_state {
 /* The write's state of a space. NOT_FOUND. */
 enum memos_status memcube_space_state_find(struct memcube_write *write, struct memos_bytes name,
     struct memcube_space_state **out, struct memos_error *err);
+/* NOT_FOUND, with the name. */
+enum memos_status memcube_space_missing(struct memos_bytes name, struct memos_error *err);
 /* Make it; a first write. */
 enum memos_status memcube_space_state_make(struct memcube_write *write, struct memos_bytes name,
     int64_t time_us, const struct memos_id *id, struct memcube_space_state **out,
@@ -160,6 +165,10 @@ enum memos_status memcube_chain_as_of(struct memcube_read *read, uint32_t space,
     const struct memcube_cube *cube, uint64_t seq, uint32_t *out_number, uint32_t *out_row,
     struct memos_error *err);
 
+/* When a record was written. */
+enum memos_status memcube_log_time(struct memcube_read *read, const struct memcube_space *space,
+    uint64_t seq, int64_t *out_us, struct memos_error *err);
+
 /* ---- sets of ids (store_ids.c) ------------------------------------------------------------- */
 
 /* Ids in the order in which they were added, each once. Lives in an arena. Zero-initialise. */
@@ -168,6 +177,7 @@ struct memcube_ids {
     size_t count, capacity;
     uint32_t *slots; /* index + 1 into ids by hash; 0: free */
     size_t slots_count;
+    uint8_t secret[16]; /* so that nobody can choose ids that fall together */
 };
 /* NO_MEMORY. *out_index is where it lies; *out_added whether it is new. Both may be NULL. */
 enum memos_status memcube_ids_add(struct memcube_ids *set, struct memos_arena *arena,
@@ -315,6 +325,11 @@ struct memcube_step {
 /* Check space, author, reason and key of a change. */
 enum memos_status memcube_change_check(const struct memcube_change *change,
     struct memos_error *err);
+/* The first things that every change call does. *out_state NULL: the space is not there yet.
+ * *out_repeated: the idempotency key was known, and *out is filled. */
+enum memos_status memcube_change_enter(struct memcube_write *write,
+    const struct memcube_change *change, struct memcube_space_state **out_state,
+    struct memcube_outcome *out, bool *out_repeated, struct memos_error *err);
 /* Begin to apply. entries_max: how many steps at most. Makes the space if it is missing. */
 enum memos_status memcube_changing_begin(struct memcube_changing *changing,
     struct memcube_write *write, const struct memcube_change *change,
@@ -333,7 +348,7 @@ enum memos_status memcube_changing_none(struct memcube_write *write,
 enum memos_status memcube_changing_end_raw(
     struct memcube_changing *changing, struct memos_bytes log, struct memos_error *err);
 
-/* Have both the same words: payload, title, speaker, language? */
+/* Have both the same content for an index (memcube/index.h says what that is)? */
 bool memcube_content_same(const struct memcube_version *a, const struct memcube_version *b);
 /* Do both say the same, in everything that a caller can set, and in state? */
 enum memos_status memcube_version_same(struct memcube_write *write,

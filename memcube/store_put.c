@@ -12,12 +12,26 @@ enum {
 
 /* ---- what the calls share ------------------------------------------------------------------ */
 
+static bool attributes_same(
+    const struct memcube_description *a, const struct memcube_description *b)
+{
+    bool same = a->attributes_count == b->attributes_count;
+    for (size_t i = 0; same && i < a->attributes_count; i++) {
+        same = memos_bytes_equal(a->attributes[i].name, b->attributes[i].name) &&
+               memos_bytes_equal(a->attributes[i].value, b->attributes[i].value);
+    }
+    return same;
+}
+
 bool memcube_content_same(const struct memcube_version *a, const struct memcube_version *b)
 {
+    const struct memcube_description *x = &a->description;
+    const struct memcube_description *y = &b->description;
+
     return memcube_hash_equal(&a->payload_hash, &b->payload_hash) &&
-           memos_bytes_equal(a->description.title, b->description.title) &&
-           memos_bytes_equal(a->description.speaker, b->description.speaker) &&
-           memos_bytes_equal(a->description.language, b->description.language);
+           memos_bytes_equal(x->title, y->title) && memos_bytes_equal(x->speaker, y->speaker) &&
+           memos_bytes_equal(x->language, y->language) && x->event_us == y->event_us &&
+           attributes_same(x, y);
 }
 
 static bool governance_same(
@@ -166,38 +180,6 @@ static enum memos_status steps_apply(struct memcube_write *write,
         status = memcube_changing_none(write, change, refs, steps_count, out, err);
     }
     return status;
-}
-
-/* The first things that every call does. *out_state NULL: the space is not there yet. True in
- * *out_repeated: the key was known, and *out is filled. */
-static enum memos_status change_enter(struct memcube_write *write,
-    const struct memcube_change *change, struct memcube_space_state **out_state,
-    struct memcube_outcome *out, bool *out_repeated, struct memos_error *err)
-{
-    *out_state = NULL;
-    *out_repeated = false;
-    enum memos_status status = memcube_change_check(change, err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
-    status = memcube_idem_find(write, change, out, err);
-    if (status == MEMOS_OK) {
-        *out_repeated = true;
-        return MEMOS_OK;
-    }
-    if (status != MEMOS_NOT_FOUND) {
-        return status;
-    }
-    status = memcube_space_state_find(write, change->space, out_state, err);
-    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
-}
-
-static enum memos_status space_wanted(const struct memcube_space_state *state,
-    const struct memcube_change *change, struct memos_error *err)
-{
-    return state ? MEMOS_OK
-                 : memos_fail(err, MEMOS_NOT_FOUND, "there is no space %.*s",
-                       (int)change->space.size, (const char *)change->space.data);
 }
 
 /* ---- drafts -------------------------------------------------------------------------------- */
@@ -469,11 +451,11 @@ enum memos_status memcube_update(struct memcube_write *write, const struct memcu
     struct memos_arena *arena = &write->read.arena;
     bool repeated = false;
 
-    enum memos_status status = change_enter(write, change, &state, out, &repeated, err);
+    enum memos_status status = memcube_change_enter(write, change, &state, out, &repeated, err);
     if (status != MEMOS_OK || repeated) {
         return status;
     }
-    status = space_wanted(state, change, err);
+    status = state ? MEMOS_OK : memcube_space_missing(change->space, err);
     struct memcube_step *steps = memos_arena_take(arena, updates_count, sizeof *steps);
     struct memos_id *ids = memos_arena_take(arena, updates_count, sizeof *ids);
     if (status == MEMOS_OK && (!steps || !ids)) {
@@ -602,7 +584,7 @@ enum memos_status memcube_create(struct memcube_write *write, const struct memcu
     struct memcube_space_state *state = NULL;
     bool repeated = false;
 
-    enum memos_status status = change_enter(write, change, &state, out, &repeated, err);
+    enum memos_status status = memcube_change_enter(write, change, &state, out, &repeated, err);
     if (status != MEMOS_OK || repeated) {
         return status;
     }
@@ -680,7 +662,7 @@ enum memos_status memcube_transition(struct memcube_write *write,
     struct memcube_space_state *state = NULL;
     bool repeated = false;
 
-    enum memos_status status = change_enter(write, change, &state, out, &repeated, err);
+    enum memos_status status = memcube_change_enter(write, change, &state, out, &repeated, err);
     if (status != MEMOS_OK || repeated) {
         return status;
     }
@@ -691,7 +673,7 @@ enum memos_status memcube_transition(struct memcube_write *write,
     if (!steps) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu cubes", ids_count);
     }
-    status = space_wanted(state, change, err);
+    status = state ? MEMOS_OK : memcube_space_missing(change->space, err);
     if (status == MEMOS_OK) {
         status = memcube_ids_distinct(write, ids, ids_count, err);
     }
@@ -750,7 +732,7 @@ enum memos_status memcube_merge(struct memcube_write *write, const struct memcub
     struct memcube_space_state *state = NULL;
     bool repeated = false;
 
-    enum memos_status status = change_enter(write, change, &state, out, &repeated, err);
+    enum memos_status status = memcube_change_enter(write, change, &state, out, &repeated, err);
     if (status != MEMOS_OK || repeated) {
         return status;
     }
@@ -763,7 +745,7 @@ enum memos_status memcube_merge(struct memcube_write *write, const struct memcub
     if (!steps) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu cubes", sources_count);
     }
-    status = space_wanted(state, change, err);
+    status = state ? MEMOS_OK : memcube_space_missing(change->space, err);
     if (status == MEMOS_OK) {
         status = merge_plan(
             write, &state->space, change, sources, sources_count, draft, steps, err);

@@ -529,7 +529,7 @@ enum memos_status memcube_id_complete(struct memcube_read *read,
 {
     struct memcube_cursor *cursor = NULL;
     uint8_t digits[32] = { 0 };
-    struct memos_id id;
+    struct memos_id id = { .bytes = { 0 } };
 
     const int count = prefix_digits(prefix, digits);
     if (count < 1) {

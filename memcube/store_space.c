@@ -52,7 +52,7 @@ enum memos_status memcube_space_decode(struct memcube_store *store, struct memos
     return MEMOS_OK;
 }
 
-static enum memos_status space_missing(struct memos_bytes name, struct memos_error *err)
+enum memos_status memcube_space_missing(struct memos_bytes name, struct memos_error *err)
 {
     return memos_fail(err, MEMOS_NOT_FOUND, "there is no space %.*s",
         (int)(name.size < MEMCUBE_SPACE_BYTES_MAX ? name.size : MEMCUBE_SPACE_BYTES_MAX),
@@ -75,7 +75,7 @@ enum memos_status memcube_space_find(struct memcube_read *read, struct memos_byt
     struct memos_bytes value;
 
     if (name.size == 0 || name.size > MEMCUBE_SPACE_BYTES_MAX) {
-        return space_missing(name, err);
+        return memcube_space_missing(name, err);
     }
     if (read->write) {
         struct memcube_space_state *state = NULL;
@@ -89,7 +89,7 @@ enum memos_status memcube_space_find(struct memcube_read *read, struct memos_byt
     const enum memos_status status =
         memcube_get(read->txn, read->store->tables.space, name, &value, err);
     if (status == MEMOS_NOT_FOUND) {
-        return space_missing(name, err);
+        return memcube_space_missing(name, err);
     }
     if (status != MEMOS_OK) {
         return status;
@@ -188,7 +188,7 @@ enum memos_status memcube_space_state_find(struct memcube_write *write, struct m
     struct memos_bytes value;
 
     if (name.size == 0 || name.size > MEMCUBE_SPACE_BYTES_MAX) {
-        return space_missing(name, err);
+        return memcube_space_missing(name, err);
     }
     *out = state_cached(write, name);
     if (*out) {
@@ -197,7 +197,7 @@ enum memos_status memcube_space_state_find(struct memcube_write *write, struct m
     enum memos_status status =
         memcube_get(write->read.txn, write->store->tables.space, name, &value, err);
     if (status != MEMOS_OK) {
-        return status == MEMOS_NOT_FOUND ? space_missing(name, err) : status;
+        return status == MEMOS_NOT_FOUND ? memcube_space_missing(name, err) : status;
     }
     struct memcube_space_state *state = state_new(write, name);
     if (!state) {

@@ -19,8 +19,10 @@ enum memos_status memcube_write_begin(
     if (!write) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a write");
     }
+    pthread_mutex_lock(&store->writing);
     const enum memos_status status = memcube_txn_write(store->db, &write->read.txn, err);
     if (status != MEMOS_OK) {
+        pthread_mutex_unlock(&store->writing);
         free(write);
         return status;
     }
@@ -52,6 +54,8 @@ static void write_free(struct memcube_write **write)
     struct memcube_write *ended = *write;
 
     *write = NULL;
+    ended->store->write = NULL;
+    pthread_mutex_unlock(&ended->store->writing);
     memcube_maps_release(&ended->read.maps);
     memos_arena_finish(&ended->read.arena);
     memos_arena_finish(&ended->scratch);
@@ -66,7 +70,6 @@ void memcube_write_abort(struct memcube_write **write)
     if (!*write) {
         return;
     }
-    (*write)->store->write = NULL;
     memcube_txn_abort(&(*write)->read.txn);
     write_free(write);
 }
@@ -139,12 +142,26 @@ static void count(_Atomic uint64_t *counter, uint64_t more)
     atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
 }
 
+/* Destroy what is on the list. What an earlier commit could not destroy is tried again, but is not
+ * this commit's failure. */
+static enum memos_status shred(struct memcube_store *store, bool own, struct memos_error *err)
+{
+    uint64_t destroyed = 0;
+
+    if (!own && !store->shred_pending) {
+        return MEMOS_OK;
+    }
+    const enum memos_status status = memcube_payloads_shred(store->payloads, &destroyed, err);
+    store->shred_pending = status != MEMOS_OK;
+    count(&store->payloads_destroyed, destroyed);
+    return own ? status : MEMOS_OK;
+}
+
 enum memos_status memcube_write_finish(
     struct memcube_write **write, bool *out_committed, struct memos_error *err)
 {
-    struct memcube_store *store = (*write)->store;
     struct memcube_write *ended = *write;
-    uint64_t destroyed = 0;
+    struct memcube_store *store = ended->store;
 
     *out_committed = false;
     enum memos_status status = write_flush(ended, err);
@@ -152,20 +169,15 @@ enum memos_status memcube_write_finish(
         memcube_write_abort(write);
         return status;
     }
-    store->write = NULL;
     status = memcube_txn_commit(&ended->read.txn, err);
     if (status == MEMOS_OK) {
         *out_committed = true;
         count(&store->commits, 1);
         count(&store->records, ended->records);
         count(&store->versions_made, ended->versions);
+        status = shred(store, ended->shred, err);
     }
-    const bool shred = ended->shred;
     write_free(write);
-    if (status == MEMOS_OK && shred) {
-        status = memcube_payloads_shred(store->payloads, &destroyed, err);
-        count(&store->payloads_destroyed, destroyed);
-    }
     return status;
 }
 
