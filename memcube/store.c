@@ -2,13 +2,9 @@
 #include "memcube/store_internal.h"
 
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    INLINE_BYTES_MAX_DEFAULT = 65536,
-    PATH_BYTES_MAX = 4096,
-};
+enum { INLINE_BYTES_MAX_DEFAULT = 65536 };
 #define PAYLOAD_BYTES_MAX_DEFAULT ((size_t)1024 * 1024 * 1024)
 
 /* ---- format -------------------------------------------------------------------------------- */
@@ -75,9 +71,8 @@ static enum memos_status migrate_1_to_2(
 }
 
 /* migrations[n - 1] brings a store from format n to n + 1. */
-typedef enum memos_status migration_fn(
-    struct memcube_store *store, struct memcube_txn *txn, struct memos_error *err);
-static migration_fn *const migrations[] = { migrate_1_to_2 };
+static enum memos_status (*const migrations[])(struct memcube_store *store,
+    struct memcube_txn *txn, struct memos_error *err) = { migrate_1_to_2 };
 _Static_assert(sizeof migrations / sizeof migrations[0] == MEMCUBE_FORMAT - 1,
     "every older format has a step to the next");
 
@@ -198,11 +193,6 @@ static enum memos_status parts_open(struct memcube_store *store,
         .sync_off = options->sync_off,
     };
 
-    char vault_path[PATH_BYTES_MAX];
-    const int length = snprintf(vault_path, sizeof vault_path, "%s/vault", options->path);
-    if (length < 0 || (size_t)length >= sizeof vault_path) {
-        return memos_fail(err, MEMOS_INVALID, "the store's path is too long");
-    }
     enum memos_status status = memcube_db_open(&db_options, &store->db, err);
     if (status == MEMOS_OK) {
         status = tables_open(store, err);
@@ -211,7 +201,7 @@ static enum memos_status parts_open(struct memcube_store *store,
         status = format_bring(store, err);
     }
     if (status == MEMOS_OK) {
-        status = memcube_vault_open(vault_path, options->read_only, &store->vault, err);
+        status = memcube_vault_open(options->path, options->read_only, &store->vault, err);
     }
     if (status == MEMOS_OK) {
         const struct memcube_payloads_options payloads_options = {

@@ -1,8 +1,9 @@
 /* Forgetting: payloads, descriptions and index entries of all versions of cubes, and of everything
- * that was ever derived from them, are destroyed. The chain stays, with a last version that says so.
+ * that was ever derived from them, are destroyed. The chain stays, with a last version that says
+ * so.
  *
- * In the transaction: references are dropped, index entries erased, and what must be destroyed is put
- * on the shred list. After the commit: the list is carried out (memcube_write_finish). */
+ * In the transaction: references are dropped, index entries erased, and what must be destroyed is
+ * put on the shred list. After the commit: the list is carried out (memcube_write_finish). */
 #include "memcube/store_internal.h"
 
 #include <stdlib.h>

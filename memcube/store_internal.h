@@ -1,9 +1,10 @@
 /* What the files of the store share. Not for use outside memcube/.
  *
- * How a change is made: a call plans (it reads, checks everything that can be refused, and says what
- * versions it wants: struct memcube_step), then it applies, through memcube_changing_*, which writes
- * rows, chain, docs, indexes, staleness and the log record. Planning leaves no trace when it fails.
- * Once applying has begun, only the database can fail, and a failure makes the write broken. */
+ * How a change is made: a call plans (it reads, checks everything that can be refused, and says
+ * what versions it wants: struct memcube_step), then it applies, through memcube_changing_*, which
+ * writes rows, chain, docs, indexes, staleness and the log record. Planning leaves no trace when it
+ * fails. Once applying has begun, only the database can fail, and a failure makes the write
+ * broken. */
 #ifndef MEMCUBE_STORE_INTERNAL_H
 #define MEMCUBE_STORE_INTERNAL_H
 
@@ -17,7 +18,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* X(field, "name", type): the tables of the store itself; payload.c and the indexes have their own. */
+/* X(field, "name", type): the tables of the store itself; payload.c and indexes have their own. */
 #define MEMCUBE_STORE_TABLES(X)                                                                    \
     X(meta, "meta", MAP)                                                                           \
     X(space, "space", MAP)                                                                         \
@@ -186,7 +187,7 @@ bool memcube_ids_find(const struct memcube_ids *set, const struct memos_id *id, 
 
 /* ---- bits, facets, docs (store_bits.c, store_facet.c, store_doc.c) ------------------------- */
 
-/* Bitmaps over docs. Below MEMCUBE_BITS_STALE: by the state of the head whose content the doc is. */
+/* Bitmaps over docs. Below MEMCUBE_BITS_STALE: by the state of the head that the doc belongs to. */
 enum memcube_bits {
     MEMCUBE_BITS_STALE = 16,
     MEMCUBE_BITS_READERS = 17, /* docs whose last version has a list of readers */

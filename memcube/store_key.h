@@ -1,4 +1,4 @@
-/* Keys of the store's tables: built on the stack, big-endian, so that they sort as their numbers do.
+/* Keys of the store's tables: built on the stack, big-endian, so that they sort as numbers do.
  *
  * Which table has which key: memcube/README.md. */
 #ifndef MEMCUBE_STORE_KEY_H

@@ -92,7 +92,7 @@ static enum memos_status list_begin(struct listing *listing, struct memos_error 
     if (status == MEMOS_NOT_FOUND && !query->oldest_first) {
         return memcube_cursor_move(listing->cursor, MEMCUBE_LAST, &listing->key, &value, err);
     }
-    /* At or after: newest first wants what is before, oldest first wants what is behind a cursor. */
+    /* Newest first wants what is before; oldest first wants what is behind a cursor. */
     const bool exact =
         status == MEMOS_OK && memos_bytes_equal(listing->key, memcube_key_view(&start));
     if (status == MEMOS_OK && (!query->oldest_first || (query->cursor != 0 && exact))) {

@@ -498,47 +498,57 @@ static enum memos_status external_cube(struct memcube_write *write,
     return status;
 }
 
+/* A draft whose external id a cube has already is an update of everything that it says. */
+static enum memos_status create_again(struct memcube_write *write,
+    const struct memcube_space *space, const struct memcube_change *change,
+    const struct memcube_draft *draft, const struct memos_id *id, struct memcube_step *step,
+    struct memos_error *err)
+{
+    struct memcube_update update = {
+        .id = *id, .fields = (MEMCUBE_FIELD_SUBTYPE << 1) - 1, .draft = *draft };
+    char text[MEMOS_ID_TEXT_BYTES];
+
+    governance_default(&update.draft.governance);
+    update.draft.codec = codec_default(draft);
+    if (draft->description.event_us == 0) {
+        update.fields &= ~(unsigned)MEMCUBE_FIELD_EVENT_TIME;
+    }
+    const enum memos_status status =
+        update_plan(write, space, change, &update, true, step, err);
+    if (status == MEMOS_OK && step->head->kind != draft->kind) {
+        return memos_fail(err, MEMOS_CONFLICT, "cube %s with this external id is of kind %s",
+            memos_id_format(id, text), memcube_kind_text((int)step->head->kind));
+    }
+    return status;
+}
+
+/* space NULL: it is not there yet. */
 static enum memos_status create_plan(struct memcube_write *write,
     const struct memcube_space *space, const struct memcube_change *change,
     const struct memcube_draft *draft, struct memcube_step *step, struct memos_error *err)
 {
     const struct memos_bytes external_id = draft->description.external_id;
-    struct memcube_update update = { .fields = (MEMCUBE_FIELD_SUBTYPE << 1) - 1 };
-    char text[MEMOS_ID_TEXT_BYTES];
+    struct memos_id id;
 
     enum memos_status status = draft_check(write, draft, err);
     if (status != MEMOS_OK) {
         return status;
     }
     if (!space && draft->derived_count > 0) {
-        return memos_fail(err, MEMOS_NOT_FOUND, "there is no cube to derive from: %s",
-            "the space is not there yet");
+        return memos_fail(err, MEMOS_NOT_FOUND, "a new space has nothing to derive from");
     }
     if (space && external_id.size > 0) {
-        status = external_cube(write, space, external_id, &update.id, err);
-        if (status == MEMOS_OK) {
-            update.draft = *draft;
-            governance_default(&update.draft.governance);
-            update.draft.codec = codec_default(draft);
-            if (draft->description.event_us == 0) {
-                update.fields &= ~(unsigned)MEMCUBE_FIELD_EVENT_TIME;
-            }
-            status = update_plan(write, space, change, &update, true, step, err);
-            if (status == MEMOS_OK && step->head->kind != draft->kind) {
-                return memos_fail(err, MEMOS_CONFLICT, "cube %s with this external id is of kind %s",
-                    memos_id_format(&update.id, text), memcube_kind_text((int)step->head->kind));
-            }
-            return status;
-        }
+        status = external_cube(write, space, external_id, &id, err);
         if (status != MEMOS_NOT_FOUND) {
-            return status;
+            return status == MEMOS_OK
+                       ? create_again(write, space, change, draft, &id, step, err)
+                       : status;
         }
+        status = MEMOS_OK;
     }
     if (space) {
         status = memcube_derived_check(
             write, space->number, NULL, draft->derived_from, draft->derived_count, err);
-    } else {
-        status = MEMOS_OK;
     }
     step_create(step, draft, MEMCUBE_OP_CREATE, change);
     return status;

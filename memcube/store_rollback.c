@@ -1,8 +1,8 @@
 /* Going back: new versions that repeat old ones. Nothing is indexed anew and no payload is written
  * again, so that ten thousand cubes go back in one short transaction.
  *
- * Two passes: the plan names what would be made and is what a dry run shows; it keeps only numbers, so
- * that the memory does not grow with what the cubes hold. Applying reads each version once more. */
+ * Two passes: the plan names what would be made and is what a dry run shows; it keeps only numbers,
+ * so that the memory does not grow with what the cubes hold. Applying reads each version again. */
 #include "memcube/store_internal.h"
 
 /* A planned step, by numbers alone. */

@@ -50,11 +50,11 @@ enum memos_status memcube_edges_write(struct memcube_write *write, uint32_t spac
 
 /* Call visit for everything derived from a source; once for each of the source's versions that it
  * came from. */
-typedef enum memos_status edge_visit_fn(
-    void *self, const struct memos_id *derived, struct memos_error *err);
-
 static enum memos_status edges_visit(struct memcube_cursor *cursor, uint32_t space,
-    const struct memos_id *source, edge_visit_fn *visit, void *self, struct memos_error *err)
+    const struct memos_id *source,
+    enum memos_status (*visit)(
+        void *self, const struct memos_id *derived, struct memos_error *err),
+    void *self, struct memos_error *err)
 {
     const struct memcube_key wanted = memcube_key_of_id(space, source);
     struct memos_bytes key = memcube_key_view(&wanted);

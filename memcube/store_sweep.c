@@ -1,4 +1,4 @@
-/* What time brings: cubes whose time-to-live or validity has ended become EXPIRED, in bounded steps.
+/* What time brings: cubes whose time-to-live or validity has ended expire, in bounded steps.
  *
  * Table `expiry` is sorted by time, so a sweep looks only at what is due. */
 #include "memcube/store_internal.h"

@@ -1,5 +1,5 @@
-/* A store in a folder of its own with a clock that the test moves, and short words for what tests do
- * with it again and again. What cannot be done fails the test. */
+/* A store in a folder of its own with a clock that the test moves, and short words for what tests
+ * do with it again and again. What cannot be done fails the test. */
 #ifndef TESTS_MEMCUBE_STORE_FIXTURE_H
 #define TESTS_MEMCUBE_STORE_FIXTURE_H
 
@@ -15,7 +15,8 @@
     do {                                                                                           \
         const enum memos_status assert_status = (call);                                            \
         if (assert_status != MEMOS_OK) {                                                           \
-            fail_msg("%s: %s: %s", #call, memos_status_name(assert_status), fixture_error()->text); \
+            fail_msg("%s: %s: %s", #call, memos_status_name(assert_status),                        \
+                fixture_error()->text);                                                            \
         }                                                                                          \
     } while (0)
 

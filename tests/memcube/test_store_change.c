@@ -1,5 +1,6 @@
 /* If these fail, what a user puts in is not what is there afterwards: a version is lost, an update
- * lands on the wrong fields, a repeated request is applied twice, or a refused one leaves a trace. */
+ * lands on the wrong fields, a repeated request is applied twice, or a refused one leaves a
+ * trace. */
 #include "tests/memcube/store_fixture.h"
 
 #include "memcube/record.h"
