@@ -509,6 +509,133 @@ void memcube_payloads_blobs(
     *out_bytes = atomic_load(&payloads->blob_bytes);
 }
 
+/* ---- strays -------------------------------------------------------------------------------- */
+
+/* No vault has more; a damaged key could say anything. */
+#define SLOTS_MAX ((uint64_t)1 << 34)
+
+/* A bit for every vault slot that some reference names. */
+struct slots {
+    uint8_t *bits;
+    uint64_t count;
+};
+
+static enum memos_status slots_collect(struct memcube_payloads *payloads, struct memcube_txn *txn,
+    struct slots *slots, struct memos_error *err)
+{
+    struct memcube_cursor *cursor = NULL;
+    struct memos_bytes key, value;
+    enum memos_status status = memcube_cursor_open(txn, payloads->refs, &cursor, err);
+    if (status == MEMOS_OK) {
+        status = memcube_cursor_move(cursor, MEMCUBE_FIRST, &key, &value, err);
+    }
+    while (status == MEMOS_OK) {
+        struct memos_reader r = memos_reader_of(value);
+        (void)memos_read_u64(&r);
+        uint64_t slot = memos_read_u64(&r);
+        if (slot < slots->count) {
+            slots->bits[slot / 8] |= (uint8_t)(1u << (slot % 8));
+        }
+        status = memcube_cursor_move(cursor, MEMCUBE_NEXT, &key, &value, err);
+    }
+    memcube_cursor_close(&cursor);
+    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+}
+
+static uint64_t slot_of(struct memos_bytes key)
+{
+    struct memos_reader r = memos_reader_of(key);
+    return memos_read_u64_be(&r);
+}
+
+/* Entries of payload.data whose slot nobody names. */
+static enum memos_status data_strays(struct memcube_payloads *payloads, struct memcube_txn *txn,
+    struct memcube_cursor *cursor, const struct slots *slots, bool remove, uint64_t *out_count,
+    struct memos_error *err)
+{
+    struct memos_bytes key, value;
+    enum memos_status status = memcube_cursor_move(cursor, MEMCUBE_FIRST, &key, &value, err);
+    while (status == MEMOS_OK) {
+        struct number_key gone;
+        uint64_t slot = slot_of(key);
+        if (slot < slots->count && (slots->bits[slot / 8] >> (slot % 8) & 1) != 0) {
+            status = memcube_cursor_move(cursor, MEMCUBE_NEXT, &key, &value, err);
+            continue;
+        }
+        ++*out_count;
+        if (!remove) {
+            status = memcube_cursor_move(cursor, MEMCUBE_NEXT, &key, &value, err);
+            continue;
+        }
+        key = number_key(&gone, slot);
+        status = memcube_delete(txn, payloads->data, key, memos_bytes_make(NULL, 0), err);
+        if (status == MEMOS_OK) {
+            status = memcube_payload_shred_slot(payloads, txn, slot, err);
+        }
+        if (status == MEMOS_OK) {
+            status = memcube_cursor_move(cursor, MEMCUBE_AT_OR_AFTER, &key, &value, err);
+        }
+    }
+    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+}
+
+struct strays_self {
+    struct sweep_self sweep;
+    bool remove;
+    uint64_t count;
+};
+
+/* Asked about every blob file: counts those that nobody names, keeps them unless told otherwise. */
+static enum memos_status is_stray(
+    void *self_place, const struct memcube_blob *blob, bool *out_keep, struct memos_error *err)
+{
+    struct strays_self *self = self_place;
+    enum memos_status status = is_named(&self->sweep, blob, out_keep, err);
+    if (status == MEMOS_OK && !*out_keep) {
+        self->count++;
+        *out_keep = !self->remove;
+    }
+    return status;
+}
+
+enum memos_status memcube_payloads_strays(struct memcube_payloads *payloads,
+    struct memcube_txn *txn, bool remove, uint64_t *out_count, struct memos_error *err)
+{
+    struct strays_self self = {{payloads, txn}, remove, 0};
+    const struct memcube_blob_names names = {is_stray, &self};
+    struct memcube_blob_totals kept = {0, 0};
+    struct memcube_cursor *cursor = NULL;
+    struct memos_bytes key, value;
+    struct slots slots = {NULL, 0};
+    uint64_t removed = 0;
+
+    *out_count = 0;
+    enum memos_status status = memcube_cursor_open(txn, payloads->data, &cursor, err);
+    if (status == MEMOS_OK &&
+        memcube_cursor_move(cursor, MEMCUBE_LAST, &key, &value, NULL) == MEMOS_OK) {
+        slots.count = slot_of(key) < SLOTS_MAX ? slot_of(key) + 1 : SLOTS_MAX;
+        slots.bits = calloc(1, (size_t)(slots.count / 8 + 1));
+        status = slots.bits ? slots_collect(payloads, txn, &slots, err)
+                            : memos_fail(err, MEMOS_NO_MEMORY, "no memory to look for strays");
+        if (status == MEMOS_OK) {
+            status = data_strays(payloads, txn, cursor, &slots, remove, out_count, err);
+        }
+    }
+    memcube_cursor_close(&cursor);
+    free(slots.bits);
+    if (status == MEMOS_OK) {
+        status = memcube_blob_sweep(payloads->path, &names, &removed, &kept, err);
+        *out_count += self.count;
+    }
+    return status;
+}
+
+void memcube_payloads_tables(
+    const struct memcube_payloads *payloads, struct memcube_payload_tables *out)
+{
+    *out = (struct memcube_payload_tables){payloads->refs, payloads->data, payloads->chunks};
+}
+
 /* ---- reading ------------------------------------------------------------------------------- */
 
 void memcube_maps_release(struct memcube_maps *maps)

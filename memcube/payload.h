@@ -101,6 +101,19 @@ MEMOS_MUST_USE enum memos_status memcube_payloads_sweep(
 void memcube_payloads_blobs(
     const struct memcube_payloads *payloads, uint64_t *out_count, uint64_t *out_bytes);
 
+/* fsck: payloads that lie in the database, and blob files, that no version names any more. Counts
+ * them, and leftovers of files, which it removes. remove: destroys them all (what lies in the
+ * database goes on the shred list). Only inside a write, so that nobody adds one meanwhile. */
+MEMOS_MUST_USE enum memos_status memcube_payloads_strays(struct memcube_payloads *payloads,
+    struct memcube_txn *txn, bool remove, uint64_t *out_count, struct memos_error *err);
+
+/* fsck: the tables, which it looks at and mends entry by entry. */
+struct memcube_payload_tables {
+    memcube_table refs, data, chunks;
+};
+void memcube_payloads_tables(
+    const struct memcube_payloads *payloads, struct memcube_payload_tables *out);
+
 /* fsck: how many references does this payload have? 0 when it is not there. */
 MEMOS_MUST_USE enum memos_status memcube_payload_references(struct memcube_payloads *payloads,
     struct memcube_txn *txn, uint32_t space, const struct memcube_hash *hash, uint64_t *out,

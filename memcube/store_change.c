@@ -303,7 +303,8 @@ static bool step_touches(const struct memcube_step *step)
     const struct memcube_version *version = &step->version;
 
     if (!head) {
-        return version->derived_count > 0;
+        /* An import may bring the source of what was imported before it. */
+        return version->derived_count > 0 || step->header_raw.size > 0;
     }
     return !memcube_hash_equal(&head->payload_hash, &version->payload_hash) ||
            memcube_state_stands(head->state) != memcube_state_stands(version->state) ||

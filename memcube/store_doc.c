@@ -69,6 +69,22 @@ enum memos_status memcube_doc_read(struct memcube_read *read, uint32_t space, ui
     return memcube_doc_decode(value, arena, out, err);
 }
 
+void memcube_doc_encode(const struct memcube_doc *record, struct memos_buffer *out)
+{
+    memos_buffer_bytes(out, record->id.bytes, sizeof record->id.bytes);
+    memos_buffer_u32(out, record->first);
+    memos_buffer_u32(out, record->last);
+    memos_buffer_u64(out, (uint64_t)record->event_us);
+    for (size_t i = 0; i < record->intervals_count; i++) {
+        const struct memcube_interval *interval = &record->intervals[i];
+        memos_buffer_u64(out, interval->from);
+        memos_buffer_u64(out, interval->to);
+        memos_buffer_u64(out, (uint64_t)interval->expires_us);
+        memos_buffer_u8(out, interval->state);
+        memos_buffer_u8(out, interval->stale);
+    }
+}
+
 enum memos_status memcube_doc_write(struct memcube_write *write, uint32_t space, uint32_t doc,
     const struct memcube_doc *record, struct memos_error *err)
 {
@@ -76,18 +92,7 @@ enum memos_status memcube_doc_write(struct memcube_write *write, uint32_t space,
     struct memos_buffer *value = &write->value;
 
     memos_buffer_reset(value);
-    memos_buffer_bytes(value, record->id.bytes, sizeof record->id.bytes);
-    memos_buffer_u32(value, record->first);
-    memos_buffer_u32(value, record->last);
-    memos_buffer_u64(value, (uint64_t)record->event_us);
-    for (size_t i = 0; i < record->intervals_count; i++) {
-        const struct memcube_interval *interval = &record->intervals[i];
-        memos_buffer_u64(value, interval->from);
-        memos_buffer_u64(value, interval->to);
-        memos_buffer_u64(value, (uint64_t)interval->expires_us);
-        memos_buffer_u8(value, interval->state);
-        memos_buffer_u8(value, interval->stale);
-    }
+    memcube_doc_encode(record, value);
     if (value->failed) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a doc");
     }
@@ -96,7 +101,7 @@ enum memos_status memcube_doc_write(struct memcube_write *write, uint32_t space,
 }
 
 /* End the last interval at seq, if it goes on; one that began with seq never was. */
-static void doc_close(struct memcube_doc *doc, uint64_t seq)
+void memcube_doc_close(struct memcube_doc *doc, uint64_t seq)
 {
     if (doc->intervals_count == 0) {
         return;
@@ -118,7 +123,7 @@ static bool interval_like(const struct memcube_interval *a, const struct memcube
 }
 
 /* Neighbours that are alike are one interval. */
-static void doc_open(struct memcube_doc *doc, uint64_t seq, const struct memcube_interval *as)
+void memcube_doc_open(struct memcube_doc *doc, uint64_t seq, const struct memcube_interval *as)
 {
     struct memcube_interval wanted = *as;
     struct memcube_interval *last = doc->intervals + doc->intervals_count;
@@ -126,7 +131,7 @@ static void doc_open(struct memcube_doc *doc, uint64_t seq, const struct memcube
     if (doc->intervals_count > 0 && last[-1].to == UINT64_MAX && interval_like(&last[-1], as)) {
         return;
     }
-    doc_close(doc, seq);
+    memcube_doc_close(doc, seq);
     last = doc->intervals + doc->intervals_count;
     if (doc->intervals_count > 0 && last[-1].to == seq && interval_like(&last[-1], &wanted)) {
         last[-1].to = UINT64_MAX;
@@ -178,7 +183,7 @@ enum memos_status memcube_doc_leave(struct memcube_changing *changing,
     enum memos_status status =
         memcube_doc_read(&write->read, space, cube->doc, &write->scratch, &record, err);
     if (status == MEMOS_OK) {
-        doc_close(&record, changing->seq);
+        memcube_doc_close(&record, changing->seq);
         status = memcube_doc_write(write, space, cube->doc, &record, err);
     }
     if (status == MEMOS_OK) {
@@ -288,7 +293,7 @@ enum memos_status memcube_doc_enter(struct memcube_changing *changing,
     if (status == MEMOS_OK) {
         record.last = version->number;
         record.event_us = version->description.event_us;
-        doc_open(&record, changing->seq, &as);
+        memcube_doc_open(&record, changing->seq, &as);
         status = memcube_doc_write(write, space, version->doc, &record, err);
     }
     return status;
@@ -309,7 +314,7 @@ enum memos_status memcube_doc_stale(struct memcube_changing *changing,
     if (status == MEMOS_OK) {
         struct memcube_interval as = record.intervals[record.intervals_count - 1];
         as.stale = stale;
-        doc_open(&record, changing->seq, &as);
+        memcube_doc_open(&record, changing->seq, &as);
         status = memcube_doc_write(write, space, cube->doc, &record, err);
     }
     if (status == MEMOS_OK) {

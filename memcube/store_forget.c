@@ -9,8 +9,12 @@
 #include <stdlib.h>
 
 /* What the versions of one cube name. */
+struct named_payload {
+    struct memcube_hash hash;
+    uint64_t bytes;
+};
 struct contents {
-    struct memcube_hash *hashes;
+    struct named_payload *payloads;
     uint32_t *docs;
     size_t count;
 };
@@ -70,9 +74,10 @@ static enum memos_status closure_find(struct memcube_write *write,
 
 /* ---- one cube ------------------------------------------------------------------------------ */
 
-static int hash_compare(const void *a, const void *b)
+static int payload_compare(const void *a, const void *b)
 {
-    return memcmp(a, b, sizeof(struct memcube_hash));
+    const struct named_payload *x = a, *y = b;
+    return memcmp(x->hash.bytes, y->hash.bytes, sizeof x->hash.bytes);
 }
 
 static int doc_compare(const void *a, const void *b)
@@ -89,9 +94,9 @@ static enum memos_status contents_collect(struct memcube_write *write, uint32_t 
     enum memos_status status = MEMOS_OK;
 
     out->count = cube->number;
-    out->hashes = memos_arena_take(arena, out->count, sizeof *out->hashes);
+    out->payloads = memos_arena_take(arena, out->count, sizeof *out->payloads);
     out->docs = memos_arena_take(arena, out->count, sizeof *out->docs);
-    if (!out->hashes || !out->docs) {
+    if (!out->payloads || !out->docs) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu versions", out->count);
     }
     for (uint32_t number = 1; status == MEMOS_OK && number <= cube->number; number++) {
@@ -105,30 +110,35 @@ static enum memos_status contents_collect(struct memcube_write *write, uint32_t 
                 &write->read, space, row, &write->scratch, &header, err);
         }
         if (status == MEMOS_OK) {
-            out->hashes[number - 1] = header.payload_hash;
+            out->payloads[number - 1] =
+                (struct named_payload){ header.payload_hash, header.payload_bytes };
             out->docs[number - 1] = header.doc;
         }
     }
     if (status == MEMOS_OK) {
-        qsort(out->hashes, out->count, sizeof *out->hashes, hash_compare);
+        qsort(out->payloads, out->count, sizeof *out->payloads, payload_compare);
         qsort(out->docs, out->count, sizeof *out->docs, doc_compare);
     }
     return status;
 }
 
-static enum memos_status payloads_release(struct memcube_write *write, uint32_t space,
+static enum memos_status payloads_release(struct memcube_changing *changing,
     const struct contents *contents, struct memcube_forgotten *forgotten, struct memos_error *err)
 {
+    struct memcube_write *write = changing->write;
+    struct memcube_space *space = &changing->state->space;
     enum memos_status status = MEMOS_OK;
 
     for (size_t i = 0, end = 0; status == MEMOS_OK && i < contents->count; i = end) {
+        const struct named_payload *payload = &contents->payloads[i];
         bool destroyed = false;
         for (end = i; end < contents->count &&
-                      memcube_hash_equal(&contents->hashes[i], &contents->hashes[end]);
+                      memcube_hash_equal(&payload->hash, &contents->payloads[end].hash);
              end++) {
         }
-        status = memcube_payload_release(write->store->payloads, write->read.txn, space,
-            &contents->hashes[i], (uint32_t)(end - i), &destroyed, err);
+        status = memcube_payload_release(write->store->payloads, write->read.txn, space->number,
+            &payload->hash, (uint32_t)(end - i), &destroyed, err);
+        space->payload_bytes -= destroyed ? payload->bytes : 0;
         forgotten->payloads_destroyed += destroyed;
         forgotten->payloads_shared += !destroyed;
     }
@@ -191,6 +201,33 @@ static void step_forget(struct memcube_step *step, const struct memcube_cube *cu
     step->version.description = (struct memcube_description){ .event_us = 0 };
 }
 
+enum memos_status memcube_cube_destroy(struct memcube_changing *changing,
+    const struct memcube_cube *cube, const struct memcube_version *head,
+    struct memcube_forgotten *forgotten, struct memos_error *err)
+{
+    struct memcube_write *write = changing->write;
+    const uint32_t space = changing->state->space.number;
+    struct contents contents = { .count = 0 };
+    struct memos_arena arena;
+
+    memos_arena_init(&arena, write->scratch.size_max);
+    enum memos_status status = contents_collect(write, space, cube, &arena, &contents, err);
+    if (status == MEMOS_OK) {
+        status = docs_forget(changing, cube, &contents, err);
+    }
+    if (status == MEMOS_OK) {
+        status = payloads_release(changing, &contents, forgotten, err);
+    }
+    if (status == MEMOS_OK) {
+        status = names_forget(changing, cube, head, err);
+    }
+    memos_arena_finish(&arena);
+    if (status == MEMOS_OK) {
+        write->shred = true;
+    }
+    return status;
+}
+
 static enum memos_status forget_one(struct memcube_changing *changing, const struct memos_id *id,
     struct memos_arena *arena, struct memcube_forgotten *forgotten, struct memos_error *err)
 {
@@ -199,7 +236,6 @@ static enum memos_status forget_one(struct memcube_changing *changing, const str
     struct memcube_cube cube;
     struct memcube_version head;
     struct memcube_step step;
-    struct contents contents = { .count = 0 };
 
     enum memos_status status = memcube_cube_read(&write->read, space, id, &cube, err);
     if (status == MEMOS_OK) {
@@ -207,16 +243,7 @@ static enum memos_status forget_one(struct memcube_changing *changing, const str
             memcube_version_load(&write->read, space, &cube, cube.row, arena, &head, err);
     }
     if (status == MEMOS_OK) {
-        status = contents_collect(write, space, &cube, arena, &contents, err);
-    }
-    if (status == MEMOS_OK) {
-        status = docs_forget(changing, &cube, &contents, err);
-    }
-    if (status == MEMOS_OK) {
-        status = payloads_release(write, space, &contents, forgotten, err);
-    }
-    if (status == MEMOS_OK) {
-        status = names_forget(changing, &cube, &head, err);
+        status = memcube_cube_destroy(changing, &cube, &head, forgotten, err);
     }
     if (status != MEMOS_OK) {
         return status;
@@ -248,11 +275,7 @@ static enum memos_status forget_all(struct memcube_write *write,
     if (status == MEMOS_OK) {
         status = memcube_changing_end(&changing, NULL, 0, out, err);
     }
-    if (status == MEMOS_OK) {
-        write->shred = true;
-    } else {
-        write->broken = true;
-    }
+    write->broken |= status != MEMOS_OK;
     return status;
 }
 

@@ -141,8 +141,11 @@ enum memos_status memcube_cube_read(struct memcube_read *read, uint32_t space,
 enum memos_status memcube_cube_decode(
     const struct memos_id *id, struct memos_bytes value, struct memcube_cube *out,
     struct memos_error *err);
+void memcube_cube_encode(const struct memcube_cube *cube, struct memos_buffer *out);
 enum memos_status memcube_cube_write(struct memcube_write *write, uint32_t space,
     const struct memcube_cube *cube, struct memos_error *err);
+enum memos_status memcube_row_decode(
+    uint32_t row, struct memos_bytes value, struct memcube_row *out, struct memos_error *err);
 /* Inside a write the bytes are copied into the arena, since the next change kills views. */
 enum memos_status memcube_row_read(struct memcube_read *read, uint32_t space, uint32_t row,
     struct memos_arena *arena, struct memcube_row *out, struct memos_error *err);
@@ -260,8 +263,13 @@ enum memos_status memcube_doc_decode(struct memos_bytes value, struct memos_aren
     struct memcube_doc *out, struct memos_error *err);
 enum memos_status memcube_doc_read(struct memcube_read *read, uint32_t space, uint32_t doc,
     struct memos_arena *arena, struct memcube_doc *out, struct memos_error *err);
+void memcube_doc_encode(const struct memcube_doc *record, struct memos_buffer *out);
 enum memos_status memcube_doc_write(struct memcube_write *write, uint32_t space, uint32_t doc,
     const struct memcube_doc *record, struct memos_error *err);
+/* The doc becomes the head's content with record seq, in the state and with the staleness of `as`
+ * (there is room for one interval more); it ceases to be. */
+void memcube_doc_open(struct memcube_doc *doc, uint64_t seq, const struct memcube_interval *as);
+void memcube_doc_close(struct memcube_doc *doc, uint64_t seq);
 
 /* When does the clock end it? INT64_MAX: never. Only generated and activated cubes expire, and not
  * before their retention ends. */
@@ -380,6 +388,15 @@ enum memos_status memcube_doc_stale(struct memcube_changing *changing,
 /* a content goes from every index, while its description can still be read. */
 enum memos_status memcube_doc_forget(struct memcube_changing *changing,
     const struct memcube_cube *cube, uint32_t doc, struct memos_error *err);
+
+/* ---- forgetting (store_forget.c) ----------------------------------------------------------- */
+
+/* Take a cube's content out of the store: docs, references, external id, behaviour; its keys go on
+ * the list of what the commit destroys. The version that says so is for the caller to make. Counts
+ * onto `forgotten`. */
+enum memos_status memcube_cube_destroy(struct memcube_changing *changing,
+    const struct memcube_cube *cube, const struct memcube_version *head,
+    struct memcube_forgotten *forgotten, struct memos_error *err);
 
 /* ---- idempotency (store_idem.c) ------------------------------------------------------------ */
 

@@ -112,18 +112,23 @@ enum memos_status memcube_cube_read(struct memcube_read *read, uint32_t space,
     return memcube_cube_decode(id, value, out, err);
 }
 
+void memcube_cube_encode(const struct memcube_cube *cube, struct memos_buffer *out)
+{
+    memos_buffer_u32(out, cube->row);
+    memos_buffer_u32(out, cube->number);
+    memos_buffer_u32(out, cube->doc);
+    memos_buffer_u8(out, (uint8_t)cube->state);
+    memos_buffer_u8(out, (uint8_t)cube->flags);
+    memos_buffer_u64(out, cube->slot);
+}
+
 enum memos_status memcube_cube_write(struct memcube_write *write, uint32_t space,
     const struct memcube_cube *cube, struct memos_error *err)
 {
     const struct memcube_key key = memcube_key_of_id(space, &cube->id);
 
     memos_buffer_reset(&write->value);
-    memos_buffer_u32(&write->value, cube->row);
-    memos_buffer_u32(&write->value, cube->number);
-    memos_buffer_u32(&write->value, cube->doc);
-    memos_buffer_u8(&write->value, (uint8_t)cube->state);
-    memos_buffer_u8(&write->value, (uint8_t)cube->flags);
-    memos_buffer_u64(&write->value, cube->slot);
+    memcube_cube_encode(cube, &write->value);
     if (write->value.failed) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a cube's record");
     }
@@ -132,6 +137,22 @@ enum memos_status memcube_cube_write(struct memcube_write *write, uint32_t space
 }
 
 /* ---- rows ---------------------------------------------------------------------------------- */
+
+enum memos_status memcube_row_decode(
+    uint32_t row, struct memos_bytes value, struct memcube_row *out, struct memos_error *err)
+{
+    struct memos_reader r = memos_reader_of(value);
+
+    out->place.slot = memos_read_u64(&r);
+    out->doc = memos_read_u32(&r);
+    out->seq = memos_read_u64(&r);
+    out->header = memos_read_sized(&r, value.size);
+    out->description = memos_read_sized(&r, value.size);
+    if (!memos_reader_done(&r)) {
+        return memos_fail(err, MEMOS_CORRUPT, "row %u is damaged", row);
+    }
+    return MEMOS_OK;
+}
 
 enum memos_status memcube_row_read(struct memcube_read *read, uint32_t space, uint32_t row,
     struct memos_arena *arena, struct memcube_row *out, struct memos_error *err)
@@ -153,16 +174,7 @@ enum memos_status memcube_row_read(struct memcube_read *read, uint32_t space, ui
             return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a version");
         }
     }
-    struct memos_reader r = memos_reader_of(value);
-    out->place.slot = memos_read_u64(&r);
-    out->doc = memos_read_u32(&r);
-    out->seq = memos_read_u64(&r);
-    out->header = memos_read_sized(&r, value.size);
-    out->description = memos_read_sized(&r, value.size);
-    if (!memos_reader_done(&r)) {
-        return memos_fail(err, MEMOS_CORRUPT, "row %u is damaged", row);
-    }
-    return MEMOS_OK;
+    return memcube_row_decode(row, value, out, err);
 }
 
 enum memos_status memcube_row_describe(struct memcube_read *read, const struct memcube_row *row,
