@@ -1,0 +1,612 @@
+/* Check of a whole store: every history, then everything that is derived from it; and repair of
+ * what is derived.
+ *
+ * A space is looked at in one snapshot, so that fsck can run beside writers; it pins that snapshot
+ * until the space is done. Repair works the same things out again inside a write, and is done only
+ * when the rows and the log agree: the history itself is never changed. */
+#include "memcube/fsck_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUNDS_MAX 4
+#define GROWS_MAX 16
+
+#define BIT(table) (1u << MEMCUBE_FSCK_##table)
+#define BROKEN_RECORD (1u << MEMCUBE_FSCK_TABLES_COUNT) /* of the space */
+#define BROKEN_ROWS (1u << (MEMCUBE_FSCK_TABLES_COUNT + 1))
+#define MENDABLE (BROKEN_ROWS - 1)
+
+struct fsck {
+    struct memcube_store *store;
+    bool repair;
+    memcube_progress_fn *progress;
+    memcube_fsck_problem_fn *problem;
+    void *self;
+    struct memcube_fsck_result result;
+};
+
+/* One space at hand. */
+struct inspection {
+    struct fsck *fsck;
+    struct memos_bytes name;
+    struct memcube_fsck_space derived;
+    struct memcube_fsck_tables tables;
+    bool verified;
+    bool quiet;       /* it was said already */
+    unsigned broken;  /* in the last round */
+    unsigned told;    /* in any round before */
+    uint64_t found[MEMCUBE_FSCK_TABLES_COUNT + 2]; /* problems, by bit */
+};
+
+__attribute__((format(printf, 3, 4))) static void tell(
+    struct fsck *k, uint64_t count, const char *format, ...)
+{
+    char text[sizeof k->result.first + MEMOS_ERROR_TEXT_BYTES];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (k->result.problems == 0) {
+        (void)snprintf(k->result.first, sizeof k->result.first, "%.*s",
+            (int)sizeof k->result.first - 1, text);
+    }
+    k->result.problems += count;
+    if (k->problem) {
+        k->problem(k->self, text);
+    }
+}
+
+static int name_width(const struct inspection *i)
+{
+    return (int)(i->name.size < MEMCUBE_SPACE_BYTES_MAX ? i->name.size : MEMCUBE_SPACE_BYTES_MAX);
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
+
+static enum memos_status inspection_begin(struct inspection *i, struct memcube_read *read,
+    memcube_fsck_emit_fn *emit, struct memos_error *err)
+{
+    struct memcube_space space;
+    enum memos_status status = memcube_space_find(read, i->name, &space, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    status = memcube_fsck_space_init(&i->derived, i->fsck->store, read, &space, err);
+    i->derived.emit = emit;
+    i->derived.emit_self = &i->tables;
+    memcube_fsck_tables_init(&i->tables, i->fsck->store);
+    i->tables.read = read;
+    i->tables.space = space.number;
+    return status;
+}
+
+static void inspection_end(struct inspection *i)
+{
+    memcube_fsck_space_finish(&i->derived);
+    memcube_fsck_tables_finish(&i->tables);
+}
+
+/* Emit what the wanted tables should hold. References need cubes that are right. */
+static enum memos_status derive(struct inspection *i, unsigned wanted, struct memos_error *err)
+{
+    enum memos_status status = memcube_fsck_chain(&i->derived, err);
+    if (status == MEMOS_OK && (wanted & ~BIT(CHAIN)) != 0) {
+        status = memcube_fsck_derive(&i->derived, err);
+    }
+    if (status == MEMOS_OK && (wanted & (BIT(REFS) | BROKEN_RECORD)) != 0) {
+        status = memcube_fsck_references(&i->derived, err);
+    }
+    return status;
+}
+
+/* Compare sums; add the tables that differ to `broken`. */
+static enum memos_status compare(struct inspection *i, unsigned wanted, struct memos_error *err)
+{
+    for (unsigned table = 0; table < MEMCUBE_FSCK_TABLES_COUNT; table++) {
+        struct memcube_fsck_sum sum;
+        const struct memcube_fsck_sum *expected = &i->tables.expected[table];
+        if ((wanted & 1u << table) == 0) {
+            continue;
+        }
+        enum memos_status status = memcube_fsck_table_sum(&i->tables, table, &sum, err);
+        if (status != MEMOS_OK) {
+            return status;
+        }
+        if (sum.count != expected->count || sum.a != expected->a || sum.b != expected->b) {
+            i->broken |= 1u << table;
+        }
+    }
+    return MEMOS_OK;
+}
+
+/* Say what is wrong with the broken tables, by looking every entry up. */
+static enum memos_status diagnose(struct inspection *i, struct memos_error *err)
+{
+    unsigned wanted = i->broken & ~i->told & (BROKEN_RECORD - 1);
+    if (wanted == 0) {
+        return MEMOS_OK;
+    }
+    i->tables.wanted = wanted;
+    i->derived.emit = memcube_fsck_emit_find;
+    enum memos_status status = derive(i, wanted, err);
+    for (unsigned table = 0; status == MEMOS_OK && table < MEMCUBE_FSCK_TABLES_COUNT; table++) {
+        struct memcube_fsck_sum sum;
+        if ((wanted & 1u << table) == 0) {
+            continue;
+        }
+        status = memcube_fsck_table_sum(&i->tables, table, &sum, err);
+        uint64_t absent = i->tables.absent[table], wrong = i->tables.wrong[table];
+        uint64_t extra = sum.count + absent - i->tables.expected[table].count;
+        uint64_t count = absent + wrong + extra;
+        i->found[table] = count ? count : 1;
+        tell(i->fsck, i->found[table],
+            "space %.*s, table %s: %llu entries are missing, %llu wrong, %llu too many",
+            name_width(i), (const char *)i->name.data, memcube_fsck_table_name(table),
+            (unsigned long long)absent, (unsigned long long)wrong, (unsigned long long)extra);
+    }
+    return status;
+}
+
+static void compare_record(struct inspection *i)
+{
+    const struct memcube_fsck_space *d = &i->derived;
+    const struct memcube_space *space = &d->space;
+    if (space->versions == d->rows && space->docs == d->docs && space->cubes == d->cubes_counted &&
+        space->payload_bytes == d->payload_bytes) {
+        return;
+    }
+    i->broken |= BROKEN_RECORD;
+    if ((i->told & BROKEN_RECORD) == 0) {
+        i->found[MEMCUBE_FSCK_TABLES_COUNT] = 1;
+        tell(i->fsck, 1,
+            "space %.*s counts %llu versions, %lu docs, %llu cubes and %llu bytes, "
+            "but has %lu, %lu, %llu and %llu",
+            name_width(i), (const char *)i->name.data, (unsigned long long)space->versions,
+            (unsigned long)space->docs, (unsigned long long)space->cubes,
+            (unsigned long long)space->payload_bytes, (unsigned long)d->rows,
+            (unsigned long)d->docs, (unsigned long long)d->cubes_counted,
+            (unsigned long long)d->payload_bytes);
+    }
+}
+
+/* Find out which tables of the space are broken, in the order in which they rest on each other:
+ * the chain, then what is read through it, then the references. */
+static enum memos_status tables_check(
+    struct inspection *i, struct memcube_read *read, struct memos_error *err)
+{
+    const unsigned read_through_chain =
+        (BROKEN_RECORD - 1) & ~BIT(CHAIN) & ~BIT(REFS);
+    i->broken = 0;
+    enum memos_status status = inspection_begin(i, read, memcube_fsck_emit_sum, err);
+    if (status == MEMOS_OK) {
+        status = memcube_fsck_chain(&i->derived, err);
+    }
+    if (status == MEMOS_OK) {
+        status = compare(i, BIT(CHAIN), err);
+    }
+    if (status == MEMOS_OK && i->broken == 0) {
+        status = memcube_fsck_derive(&i->derived, err);
+    }
+    if (status == MEMOS_OK && i->broken == 0) {
+        status = compare(i, read_through_chain, err);
+    }
+    if (status == MEMOS_OK && (i->broken & (BIT(CHAIN) | BIT(CUBE))) == 0) {
+        status = memcube_fsck_references(&i->derived, err);
+        if (status == MEMOS_OK) {
+            status = compare(i, BIT(REFS), err);
+        }
+        if (status == MEMOS_OK) {
+            compare_record(i);
+        }
+    }
+    if (status == MEMOS_OK) {
+        status = diagnose(i, err);
+    }
+    return status;
+}
+
+/* ---- mending ------------------------------------------------------------------------------- */
+
+static enum memos_status record_mend(
+    struct inspection *i, struct memcube_write *write, struct memos_error *err)
+{
+    struct memcube_space_state *state;
+    const struct memcube_fsck_space *d = &i->derived;
+    enum memos_status status = memcube_space_state_find(write, i->name, &state, err);
+    if (status == MEMOS_OK) {
+        state->space.versions = d->rows;
+        state->space.docs = d->docs;
+        state->space.cubes = d->cubes_counted;
+        state->space.payload_bytes = d->payload_bytes;
+        state->dirty = true;
+    }
+    return status;
+}
+
+static enum memos_status mend_in(struct inspection *i, struct memcube_write *write,
+    unsigned wanted, struct memos_error *err)
+{
+    enum memos_status status =
+        inspection_begin(i, memcube_write_read(write), memcube_fsck_emit_put, err);
+    i->tables.wanted = wanted;
+    for (unsigned table = 0; status == MEMOS_OK && table < MEMCUBE_FSCK_TABLES_COUNT; table++) {
+        if ((wanted & 1u << table) != 0) {
+            status = memcube_fsck_table_clear(&i->tables, table, err);
+        }
+    }
+    if (status == MEMOS_OK) {
+        status = derive(i, wanted, err);
+    }
+    if (status == MEMOS_OK && (wanted & BROKEN_RECORD) != 0) {
+        status = record_mend(i, write, err);
+    }
+    inspection_end(i);
+    return status;
+}
+
+/* Run a repair in a write of its own; a map that is full grows, and it is tried anew. */
+static enum memos_status in_write(struct memcube_store *store,
+    enum memos_status (*mend)(void *self, struct memcube_write *write, struct memos_error *err),
+    void *self, struct memos_error *err)
+{
+    enum memos_status status = MEMOS_OK;
+    for (unsigned n = 0; n < GROWS_MAX; n++) {
+        struct memcube_write *write = NULL;
+        status = memcube_write_begin(store, &write, err);
+        if (status != MEMOS_OK) {
+            return status;
+        }
+        status = mend(self, write, err);
+        bool full = status != MEMOS_OK && memcube_txn_map_full(write->read.txn);
+        if (status == MEMOS_OK) {
+            status = memcube_write_commit(&write, err);
+            full = status == MEMOS_NO_SPACE;
+        } else {
+            memcube_write_abort(&write);
+        }
+        if (!full) {
+            return status;
+        }
+        enum memos_status grown = memcube_db_grow(store->db, err);
+        if (grown != MEMOS_OK) {
+            return grown;
+        }
+    }
+    return status;
+}
+
+static enum memos_status mend_tables(
+    void *self, struct memcube_write *write, struct memos_error *err)
+{
+    struct inspection *i = self;
+    return mend_in(i, write, i->broken & MENDABLE, err);
+}
+
+/* ---- indexes ------------------------------------------------------------------------------- */
+
+/* The version and the text that a doc was indexed with. *out_skip: it is forgotten. */
+static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
+    struct memcube_version *version, struct memcube_index_doc *out, bool *out_skip,
+    struct memcube_maps *maps, struct memos_error *err)
+{
+    struct memcube_doc record;
+    struct memcube_cube cube;
+    struct memcube_row row;
+    uint32_t row_number;
+    uint64_t seq;
+
+    memos_arena_reset(&f->row_arena);
+    enum memos_status status =
+        memcube_doc_read(f->read, f->space.number, doc, &f->row_arena, &record, err);
+    if (status == MEMOS_OK) {
+        status = memcube_cube_read(f->read, f->space.number, &record.id, &cube, err);
+    }
+    *out_skip = status == MEMOS_OK && cube.state == MEMCUBE_STATE_FORGOTTEN;
+    if (status != MEMOS_OK || *out_skip) {
+        return status;
+    }
+    status = memcube_chain_read(
+        f->read, f->space.number, &record.id, record.first, &row_number, &seq, err);
+    if (status == MEMOS_OK) {
+        status = memcube_version_load(
+            f->read, f->space.number, &cube, row_number, &f->row_arena, version, err);
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_row_read(
+            f->read, f->space.number, row_number, &f->row_arena, &row, err);
+    }
+    *out = (struct memcube_index_doc){
+        .space = f->space.number,
+        .doc = doc,
+        .version = version,
+        .text = memos_bytes_make("", 0),
+        .secret = f->space.secret,
+    };
+    if (status == MEMOS_OK && version->kind == MEMCUBE_PLAINTEXT) {
+        status = memcube_payload_read(f->store->payloads, f->read->txn, f->space.number, row.place,
+            &version->payload_hash, version->payload_bytes, false, &f->row_arena, maps, &out->text,
+            err);
+    }
+    return status;
+}
+
+struct doc_mend {
+    struct inspection *inspection;
+    struct memcube_index *index;
+    uint32_t doc;
+};
+
+static enum memos_status mend_doc(void *self, struct memcube_write *write, struct memos_error *err)
+{
+    struct doc_mend *m = self;
+    struct inspection i = { .fsck = m->inspection->fsck, .name = m->inspection->name };
+    struct memcube_index *index = m->index;
+    struct memcube_version version;
+    struct memcube_index_doc doc;
+    struct memcube_maps maps = { NULL };
+    bool skip = false;
+
+    enum memos_status status = inspection_begin(&i, memcube_write_read(write), NULL, err);
+    if (status == MEMOS_OK) {
+        status = doc_load(&i.derived, m->doc, &version, &doc, &skip, &maps, err);
+    }
+    if (status == MEMOS_OK) {
+        status = index->erase(index->self, write->read.txn, i.tables.space, m->doc, err);
+    }
+    if (status == MEMOS_OK && !skip) {
+        status = index->add(index->self, write->read.txn, &doc, err);
+    }
+    memcube_maps_release(&maps);
+    inspection_end(&i);
+    return status;
+}
+
+static enum memos_status index_problem(struct inspection *i, struct memcube_index *index,
+    uint32_t doc, const struct memos_error *what, struct memos_error *err)
+{
+    struct fsck *k = i->fsck;
+    struct memos_error inner;
+    struct doc_mend mend = { i, index, doc };
+    tell(k, 1, "space %.*s, index %s, doc %lu: %s", name_width(i), (const char *)i->name.data,
+        index->name, (unsigned long)doc, what->text);
+    if (!k->repair) {
+        return MEMOS_OK;
+    }
+    enum memos_status status = in_write(k->store, mend_doc, &mend, &inner);
+    if (status == MEMOS_OK) {
+        k->result.repaired++;
+        return MEMOS_OK;
+    }
+    return memcube_verify_is_finding(status) ? MEMOS_OK : memos_fail(err, status, "%s", inner.text);
+}
+
+/* Ask every index about every doc. A repair is a write of its own, made while our snapshot still
+ * shows the old state; each doc is looked at once, so that does no harm. */
+static enum memos_status indexes_check(struct inspection *i, struct memos_error *err)
+{
+    struct memcube_fsck_space *f = &i->derived;
+    enum memos_status status = MEMOS_OK;
+    for (uint32_t doc = 1; status == MEMOS_OK && doc <= f->docs; doc++) {
+        struct memcube_maps maps = { NULL };
+        struct memcube_version version;
+        struct memcube_index_doc entry;
+        struct memos_error inner;
+        bool skip = false;
+        enum memos_status found = doc_load(f, doc, &version, &entry, &skip, &maps, &inner);
+        for (size_t n = 0; status == MEMOS_OK && found == MEMOS_OK && !skip &&
+                           n < f->store->indexes_count;
+             n++) {
+            struct memcube_index *index = f->store->indexes[n];
+            found = index->check ? index->check(index->self, f->read->txn, &entry, &inner)
+                                 : MEMOS_OK;
+            if (memcube_verify_is_finding(found)) {
+                status = index_problem(i, index, doc, &inner, err);
+                found = MEMOS_OK;
+            }
+        }
+        memcube_maps_release(&maps);
+        /* A doc that cannot be loaded has been found by then; what failed has not. */
+        if (status == MEMOS_OK && found != MEMOS_OK && found != MEMOS_NOT_FOUND &&
+            !memcube_verify_is_finding(found)) {
+            status = memos_fail(err, found, "%s", inner.text);
+        }
+        i->fsck->result.docs++;
+    }
+    return status;
+}
+
+/* ---- a space ------------------------------------------------------------------------------- */
+
+/* Again after mending: what verify found may have been a cube's record, which was mended. */
+static enum memos_status history_check(struct inspection *i, bool again, struct memos_error *err)
+{
+    struct fsck *k = i->fsck;
+    struct memcube_verify_result verified;
+    enum memos_status status =
+        memcube_verify(k->store, i->name, 0, k->progress, k->self, &verified, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    i->verified = verified.intact;
+    if (again) {
+        k->result.repaired += verified.intact;
+        return MEMOS_OK;
+    }
+    k->result.versions += verified.versions;
+    if (!verified.intact) {
+        char id[MEMOS_ID_TEXT_BYTES] = "";
+        if (verified.bad_ref.number != 0) {
+            (void)memos_id_format(&verified.bad_ref.id, id);
+        }
+        tell(k, 1, "space %.*s, record %llu%s%s: %s", name_width(i), (const char *)i->name.data,
+            (unsigned long long)verified.bad_seq, id[0] ? ", cube " : "", id, verified.what);
+    }
+    return MEMOS_OK;
+}
+
+static enum memos_status stale_check(struct inspection *i, struct memos_error *err)
+{
+    uint64_t wrong = 0;
+    struct memos_id first;
+    char id[MEMOS_ID_TEXT_BYTES];
+    enum memos_status status = memcube_fsck_stale(&i->derived, &wrong, &first, err);
+    if (status == MEMOS_OK && wrong > 0) {
+        tell(i->fsck, wrong,
+            "space %.*s: %llu derived cubes are stale, or not, against their sources; %s is one",
+            name_width(i), (const char *)i->name.data, (unsigned long long)wrong,
+            memos_id_format(&first, id));
+    }
+    return status;
+}
+
+/* Check the tables in a snapshot; staleness and indexes too, once nothing is broken (any more). */
+static enum memos_status round_check(struct inspection *i, bool *out_last, struct memos_error *err)
+{
+    struct fsck *k = i->fsck;
+    struct memcube_read *read = NULL;
+    struct memos_error inner;
+
+    enum memos_status status = memcube_read_begin(k->store, &read, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    status = tables_check(i, read, &inner);
+    if (memcube_verify_is_finding(status)) { /* NOT_FOUND, too: something that must be there */
+        i->broken |= BROKEN_ROWS;
+        tell(k, 1, "space %.*s: %s; what is derived from its versions cannot be checked",
+            name_width(i), (const char *)i->name.data, inner.text);
+        status = MEMOS_OK;
+    } else if (status != MEMOS_OK) {
+        status = memos_fail(err, status, "%s", inner.text);
+    }
+    unsigned mendable = i->broken & MENDABLE & ~(i->verified ? 0u : BIT(REFS));
+    *out_last = !k->repair || mendable == 0 || (i->broken & BROKEN_ROWS) != 0 ||
+                (i->broken & i->told) != 0;
+    if (status == MEMOS_OK && *out_last && (i->broken & (BROKEN_ROWS | BIT(CHAIN))) == 0) {
+        k->result.cubes += i->derived.cubes;
+        k->result.payloads += i->derived.payloads;
+        k->result.blobs += i->derived.payloads - i->derived.payloads_inline;
+        status = (i->broken & BIT(CUBE)) == 0 ? stale_check(i, err) : MEMOS_OK;
+        if (status == MEMOS_OK && (i->broken & (BIT(CUBE) | BIT(DOC))) == 0) {
+            status = indexes_check(i, err);
+        }
+    }
+    inspection_end(i);
+    memcube_read_end(&read);
+    return status;
+}
+
+static enum memos_status space_fsck(
+    struct fsck *k, struct memos_bytes name, struct memos_error *err)
+{
+    struct inspection i = { .fsck = k, .name = name };
+    unsigned mended = 0;
+    bool last = false;
+
+    k->result.spaces++;
+    enum memos_status status = history_check(&i, false, err);
+    for (unsigned round = 0; status == MEMOS_OK && !last; round++) {
+        status = round_check(&i, &last, err);
+        last = last || round == ROUNDS_MAX;
+        if (status == MEMOS_OK && !last) {
+            if (!i.verified) {
+                i.broken &= ~BIT(REFS);
+            }
+            status = in_write(k->store, mend_tables, &i, err);
+            mended |= i.broken;
+            i.told |= i.broken;
+            if (status == MEMOS_OK && !i.verified) {
+                status = history_check(&i, true, err);
+            }
+        }
+    }
+    for (unsigned bit = 0; bit <= MEMCUBE_FSCK_TABLES_COUNT; bit++) {
+        if ((mended & ~i.broken & 1u << bit) != 0) {
+            k->result.repaired += i.found[bit];
+        }
+    }
+    return status;
+}
+
+/* ---- the store ----------------------------------------------------------------------------- */
+
+/* The name after `after`; NOT_FOUND behind the last. Copied into `out`. */
+static enum memos_status name_next(struct memcube_store *store, struct memos_bytes after,
+    char out[MEMCUBE_SPACE_BYTES_MAX], struct memos_bytes *out_name, struct memos_error *err)
+{
+    struct memcube_read *read = NULL;
+    struct memcube_cursor *cursor = NULL;
+    struct memos_bytes key = after, value;
+
+    enum memos_status status = memcube_read_begin(store, &read, err);
+    if (status == MEMOS_OK) {
+        status = memcube_cursor_open(read->txn, store->tables.space, &cursor, err);
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_cursor_move(
+            cursor, after.size ? MEMCUBE_AT_OR_AFTER : MEMCUBE_FIRST, &key, &value, err);
+    }
+    if (status == MEMOS_OK && after.size && memos_bytes_equal(key, after)) {
+        status = memcube_cursor_move(cursor, MEMCUBE_NEXT, &key, &value, err);
+    }
+    if (status == MEMOS_OK) {
+        size_t size = key.size < MEMCUBE_SPACE_BYTES_MAX ? key.size : MEMCUBE_SPACE_BYTES_MAX;
+        memcpy(out, key.data, size);
+        *out_name = memos_bytes_make(out, size);
+    }
+    memcube_cursor_close(&cursor);
+    memcube_read_end(&read);
+    return status;
+}
+
+/* Payloads that nobody names: encrypted ones in the database, and files. */
+static enum memos_status strays_check(
+    void *self, struct memcube_write *write, struct memos_error *err)
+{
+    struct fsck *k = self;
+    uint64_t strays = 0;
+    enum memos_status status = memcube_payloads_strays(
+        k->store->payloads, write->read.txn, k->repair, &strays, err);
+    if (status == MEMOS_OK && strays > 0) {
+        tell(k, strays, "%llu payloads lie there that no version names",
+            (unsigned long long)strays);
+        k->result.repaired += k->repair ? strays : 0;
+        write->shred = k->repair;
+    }
+    return status;
+}
+
+enum memos_status memcube_fsck(struct memcube_store *store, bool repair,
+    memcube_progress_fn *progress, memcube_fsck_problem_fn *problem, void *self,
+    struct memcube_fsck_result *out, struct memos_error *err)
+{
+    struct fsck k = { .store = store, .repair = repair, .progress = progress,
+        .problem = problem, .self = self };
+    char after[MEMCUBE_SPACE_BYTES_MAX];
+    struct memos_bytes name = memos_bytes_make(after, 0);
+    enum memos_status status = MEMOS_OK;
+
+    if (repair && store->read_only) {
+        return memos_fail(err, MEMOS_DENIED, "the store is open for reading only");
+    }
+    while (status == MEMOS_OK) {
+        char next[MEMCUBE_SPACE_BYTES_MAX] = "";
+        status = name_next(store, name, next, &name, err);
+        if (status == MEMOS_OK) {
+            memcpy(after, next, sizeof after);
+            name.data = after;
+            status = space_fsck(&k, name, err);
+        }
+    }
+    status = status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+    if (status == MEMOS_OK && !store->read_only) {
+        status = in_write(store, strays_check, &k, err);
+    }
+    if (status == MEMOS_OK) {
+        *out = k.result;
+    }
+    return status;
+}
