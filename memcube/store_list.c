@@ -145,18 +145,19 @@ enum memos_status memcube_list(struct memcube_read *read, const struct memcube_s
     uint64_t *out_next, struct memos_error *err)
 {
     struct listing listing = { .read = read, .space = space, .query = query };
+    uint64_t next = 0; /* callers may well pass the query's own cursor */
 
     *out_count = 0;
-    *out_next = 0;
     enum memos_status status = memcube_docs_select(
         read, space, &query->filter, &query->as_of, &listing.docs, err);
     if (status == MEMOS_OK && query->count_max > 0) {
         status = memcube_cursor_open(
             read->txn, read->store->tables.time, &listing.cursor, err);
         if (status == MEMOS_OK) {
-            status = list_fill(&listing, out, out_count, out_next, err);
+            status = list_fill(&listing, out, out_count, &next, err);
         }
     }
     memcube_cursor_close(&listing.cursor);
+    *out_next = next;
     return status;
 }
