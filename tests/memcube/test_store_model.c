@@ -893,6 +893,23 @@ static void compare_all(void)
     list_check(&space);
 }
 
+static void problem_print(void *self, const char *problem)
+{
+    (void)self;
+    print_error("fsck: %s\n", problem);
+}
+
+/* The store's own proof: history, and everything that is derived from it. */
+static void fsck_check(void)
+{
+    struct memcube_fsck_result result;
+
+    memcube_read_end(&f.read);
+    assert_ok(memcube_fsck(f.store, false, NULL, problem_print, NULL, &result, fixture_error()));
+    assert_int_equal(result.problems, 0);
+    assert_int_equal(result.cubes, model.count);
+}
+
 /* ---- the run ------------------------------------------------------------------------------- */
 
 static void step_random(void)
@@ -955,9 +972,11 @@ static void test_store_does_what_the_model_does(void **state)
         }
         if (chance(1)) {
             compare_all();
+            fsck_check();
         }
     }
     compare_all();
+    fsck_check();
 }
 
 static int setup(void **state)
