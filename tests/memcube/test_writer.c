@@ -1,7 +1,7 @@
 /* Group commit.
  *
- * If these failed, a write could be acknowledged before it is durable, one bad request could take its
- * neighbours' writes with it, or a store could stop at the size that it was opened with. */
+ * If these failed, a write could be acknowledged before it is durable, one bad request could take
+ * its neighbours' writes with it, or a store could stop at the size that it was opened with. */
 #include "memcube/writer.h"
 #include "tests/fault/fault_inject.h"
 #include "tests/memcube/folder.h"

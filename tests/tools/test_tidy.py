@@ -111,6 +111,9 @@ class Tidy(unittest.TestCase):
 
     def test_struct_typedefs(self):
         self.add("typedef", "proto/a.c", "typedef struct b {\n    int c;\n} b;\n", 7)
+        self.add("typedef", "proto/a.c", "typedef enum b b;\n", 7)
+        self.assertEqual(self.findings(
+            {"proto/a.c": CLEAN["proto/a.c"] + "typedef enum b c(int d);\n"}), [])
 
     def test_every_banned_call(self):
         for name, (_, _, only) in TIDY.BANNED.items():
