@@ -330,7 +330,8 @@ static enum memos_status space_step(struct export *e, struct memos_error *err)
             if (e->out.size >= STEP_BYTES) {
                 return MEMOS_OK;
             }
-            status = version_gather(e, &entry->ref.id, entry->ref.number, &entry->version_hash, err);
+            status = version_gather(
+                e, &entry->ref.id, entry->ref.number, &entry->version_hash, err);
             if (status != MEMOS_OK || e->blob.size > 0) {
                 return status;
             }

@@ -121,8 +121,9 @@ enum memos_status memcube_checkpoint_check(struct memcube_read *read,
     size_t count = 0;
 
     memcube_checkpoint_encode(checkpoint, &bytes);
-    bool signed_so = !bytes.failed && crypto_sign_ed25519_verify_detached(checkpoint->signature,
-                                          bytes.data, bytes.size, checkpoint->public_key) == 0;
+    bool signed_so = !bytes.failed &&
+        crypto_sign_ed25519_verify_detached(
+            checkpoint->signature, bytes.data, bytes.size, checkpoint->public_key) == 0;
     memos_buffer_free(&bytes);
     if (!signed_so) {
         return memos_fail(err, MEMOS_CORRUPT, "the signature of the checkpoint at seq %llu is wrong",
