@@ -156,7 +156,7 @@ static enum memos_status content_gather(struct export *e, const struct memcube_c
     struct memos_bytes *out_description, struct memos_error *err)
 {
     enum memos_status status = memcube_row_describe(
-        e->read, row, cube->slot, header->number, &e->arena, out_description, err);
+        e->read, row, cube->slot, header, &e->arena, out_description, err);
     if (status != MEMOS_OK) {
         return status;
     }

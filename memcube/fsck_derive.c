@@ -218,7 +218,7 @@ enum memos_status memcube_fsck_chain(struct memcube_fsck_space *f, struct memos_
 static bool opens(struct memcube_fsck_space *f, const struct memcube_row *row,
     const struct memcube_version *header, uint64_t slot, struct memos_bytes *out)
 {
-    if (memcube_row_describe(f->read, row, slot, header->number, &f->row_arena, out, NULL) !=
+    if (memcube_row_describe(f->read, row, slot, header, &f->row_arena, out, NULL) !=
         MEMOS_OK) {
         return false;
     }

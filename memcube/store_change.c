@@ -156,7 +156,8 @@ static enum memos_status row_write(struct memcube_changing *changing,
     }
     enum memos_status status = MEMOS_OK;
     if (write->description.size > 0) {
-        status = memcube_vault_apply(write->store->vault, step->cube.slot, version->number,
+        status = memcube_vault_apply(write->store->vault, step->cube.slot,
+            memcube_description_nonce(&version->description_hash),
             write->description.data, room, write->description.size, err);
     }
     if (status == MEMOS_OK) {

@@ -149,10 +149,15 @@ enum memos_status memcube_row_decode(
 /* Inside a write the bytes are copied into the arena, since the next change kills views. */
 enum memos_status memcube_row_read(struct memcube_read *read, uint32_t space, uint32_t row,
     struct memos_arena *arena, struct memcube_row *out, struct memos_error *err);
-/* The description's plain bytes (with their salt), in the arena; FORGOTTEN. */
+/* All descriptions of a cube are encrypted under one key, so each needs a nonce of its own, also
+ * those of transactions that never committed: their pages may have reached the disk. The hash that
+ * the header has of a description speaks for it and its random salt, so it gives the nonce. */
+uint64_t memcube_description_nonce(const struct memcube_hash *description_hash);
+/* The description's plain bytes (with their salt), in the arena; FORGOTTEN. `header` is the row's,
+ * decoded. */
 enum memos_status memcube_row_describe(struct memcube_read *read, const struct memcube_row *row,
-    uint64_t slot, uint32_t number, struct memos_arena *arena, struct memos_bytes *out,
-    struct memos_error *err);
+    uint64_t slot, const struct memcube_version *header, struct memos_arena *arena,
+    struct memos_bytes *out, struct memos_error *err);
 /* Header only: no description, and `stale` not filled. */
 enum memos_status memcube_header_at_row(struct memcube_read *read, uint32_t space, uint32_t row,
     struct memos_arena *arena, struct memcube_version *out, struct memos_error *err);

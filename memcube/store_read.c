@@ -177,15 +177,23 @@ enum memos_status memcube_row_read(struct memcube_read *read, uint32_t space, ui
     return memcube_row_decode(row, value, out, err);
 }
 
+uint64_t memcube_description_nonce(const struct memcube_hash *description_hash)
+{
+    struct memos_reader r =
+        memos_reader_of(memos_bytes_make(description_hash->bytes, MEMCUBE_HASH_BYTES));
+    return memos_read_u64(&r);
+}
+
 enum memos_status memcube_row_describe(struct memcube_read *read, const struct memcube_row *row,
-    uint64_t slot, uint32_t number, struct memos_arena *arena, struct memos_bytes *out,
-    struct memos_error *err)
+    uint64_t slot, const struct memcube_version *header, struct memos_arena *arena,
+    struct memos_bytes *out, struct memos_error *err)
 {
     void *plain = memos_arena_take(arena, row->description.size, 1);
     if (!plain) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a description");
     }
-    const enum memos_status status = memcube_vault_apply(read->store->vault, slot, number,
+    const enum memos_status status = memcube_vault_apply(read->store->vault, slot,
+        memcube_description_nonce(&header->description_hash),
         row->description.data, plain, row->description.size, err);
     if (status == MEMOS_OK) {
         *out = memos_bytes_make(plain, row->description.size);
@@ -235,7 +243,7 @@ enum memos_status memcube_version_load(struct memcube_read *read, uint32_t space
         return id_damaged(&cube->id, "a row", err);
     }
     if (!forgotten) {
-        status = memcube_row_describe(read, &stored, cube->slot, out->number, arena, &plain, err);
+        status = memcube_row_describe(read, &stored, cube->slot, out, arena, &plain, err);
         if (status == MEMOS_OK) {
             status = memcube_description_decode(plain, arena, &out->description, err);
         }

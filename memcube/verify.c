@@ -210,7 +210,7 @@ static enum memos_status check_version(struct worker *w, const struct memcube_lo
         return damaged("it is forgotten, but its cube does not say so", err);
     }
     status = memcube_row_describe(
-        w->read, &row, cube.slot, version.number, &w->version_arena, &description, err);
+        w->read, &row, cube.slot, &version, &w->version_arena, &description, err);
     if (status == MEMOS_FORGOTTEN) {
         return damaged("the key of its description is gone, but nobody forgot it", err);
     }
