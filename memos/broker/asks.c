@@ -65,6 +65,10 @@ enum memos_status broker_watch(struct broker_request *rq, struct memos_error *er
     if (status == MEMOS_OK) {
         status = memcube_space_find(read, rq->call.space, &space, err);
     }
+    if (status == MEMOS_NOT_FOUND) { /* who may read it may wait for it */
+        space = (struct memcube_space){.name = rq->call.space};
+        status = MEMOS_OK;
+    }
     if (status == MEMOS_OK) {
         status = broker_events_watch(broker->events, rq, &space, broker->config.watches_max,
             broker->config.watch_lease_ms, token, err);

@@ -30,7 +30,7 @@
         "bytes of the requests inside the broker")                                                 \
     X("client_queue_max", COUNT, client_queue_max, 1, 1 << 20, "1024", true,                       \
         "requests of one client inside the broker")                                                \
-    X("client_reply_bytes_max", SIZE, client_reply_bytes_max, 65536, 1ull << 40, "512M", true,     \
+    X("client_reply_bytes_max", SIZE, client_reply_bytes_max, 65536, 1ull << 40, "64M", true,      \
         "bytes of replies that one client has not taken yet")                                      \
     X("connections_max", COUNT, connections_max, 16, 1 << 20, "16384", false,                      \
         "sockets; the limit on open files is raised for them")                                     \

@@ -116,8 +116,8 @@ static struct memcube_as_of intake_as_of(struct intake *in, const Memos__AsOf *a
 static size_t intake_count(struct intake *in, uint32_t count, size_t preset)
 {
     if (count > BROKER_BATCH_MAX) {
-        intake_fail(
-            in, MEMOS_TOO_LARGE, "count_max is %u; at most %d are given", count, BROKER_BATCH_MAX);
+        intake_fail(in, MEMOS_INVALID, "%u results are wanted; at most %d are given", count,
+            BROKER_BATCH_MAX);
     }
     return count ? count : preset;
 }

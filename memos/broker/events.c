@@ -355,7 +355,7 @@ static enum memos_status topic_publish(struct broker *broker, struct broker_read
         }
     }
     topic->dirty = status == MEMOS_OK && count == RECORDS;
-    return status;
+    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status; /* a space that is not there yet */
 }
 
 bool broker_events_publish(struct broker *broker, struct broker_reader *reader)

@@ -16,7 +16,7 @@ enum {
     ADDRESS_BYTES = 256,
     QUEUE_MESSAGES = 1000, /* per client, in each direction, inside ZeroMQ */
     LINGER_MS = 200,       /* what has been answered when the broker goes still gets out */
-    BACKLOG = 1024,
+    BACKLOG = 4096,
 };
 
 static enum memos_status fail_zmq(const char *what, const char *on, struct memos_error *err)

@@ -199,7 +199,7 @@ static void test_ids_have_sixteen_bytes(void **state)
     refused(fixture, MEMOS_INVALID, "16 bytes, not 0");
     history.id = ids[0];
     history.count_max = 1001;
-    refused(fixture, MEMOS_TOO_LARGE, "at most 1000");
+    refused(fixture, MEMOS_INVALID, "at most 1000");
 
     BODY(fixture, TRANSITION, transition, transition);
     refused(fixture, MEMOS_INVALID, "no ids");
