@@ -17,8 +17,8 @@ struct import {
 
 /* ---- one version --------------------------------------------------------------------------- */
 
-/* The earlier version whose words this one repeats: the one that it says it repeats, or the
- * head. */
+/* The earlier version whose words this one repeats: the head, or the one that it says it
+ * repeats. */
 static enum memos_status like_find(struct import *i, struct memcube_step *step,
     struct memcube_version *room, struct memos_error *err)
 {

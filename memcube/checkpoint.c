@@ -126,7 +126,8 @@ enum memos_status memcube_checkpoint_check(struct memcube_read *read,
             checkpoint->signature, bytes.data, bytes.size, checkpoint->public_key) == 0;
     memos_buffer_free(&bytes);
     if (!signed_so) {
-        return memos_fail(err, MEMOS_CORRUPT, "the signature of the checkpoint at seq %llu is wrong",
+        return memos_fail(err, MEMOS_CORRUPT,
+            "the signature of the checkpoint at seq %llu is wrong",
             (unsigned long long)checkpoint->seq);
     }
     if (!memos_id_equal(&checkpoint->space_id, &space->id)) {

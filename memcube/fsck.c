@@ -67,7 +67,9 @@ static int name_width(const struct inspection *i)
 /* ---- tables -------------------------------------------------------------------------------- */
 
 static enum memos_status inspection_begin(struct inspection *i, struct memcube_read *read,
-    memcube_fsck_emit_fn *emit, struct memos_error *err)
+    enum memos_status (*entry)(void *, enum memcube_fsck_table, struct memos_bytes,
+        struct memos_bytes, struct memos_error *),
+    struct memos_error *err)
 {
     struct memcube_space space;
     enum memos_status status = memcube_space_find(read, i->name, &space, err);
@@ -75,8 +77,7 @@ static enum memos_status inspection_begin(struct inspection *i, struct memcube_r
         return status;
     }
     status = memcube_fsck_space_init(&i->derived, i->fsck->store, read, &space, err);
-    i->derived.emit = emit;
-    i->derived.emit_self = &i->tables;
+    i->derived.emit = (struct memcube_fsck_emit){ entry, &i->tables };
     memcube_fsck_tables_init(&i->tables, i->fsck->store);
     i->tables.read = read;
     i->tables.space = space.number;
@@ -130,7 +131,7 @@ static enum memos_status diagnose(struct inspection *i, struct memos_error *err)
         return MEMOS_OK;
     }
     i->tables.wanted = wanted;
-    i->derived.emit = memcube_fsck_emit_find;
+    i->derived.emit.entry = memcube_fsck_emit_find;
     enum memos_status status = derive(i, wanted, err);
     for (unsigned table = 0; status == MEMOS_OK && table < MEMCUBE_FSCK_TABLES_COUNT; table++) {
         struct memcube_fsck_sum sum;

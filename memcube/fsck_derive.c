@@ -172,7 +172,7 @@ static enum memos_status chain_emit(struct memcube_fsck_space *f, const struct m
     seq = htole64(seq);
     memcpy(bytes, &row, sizeof row);
     memcpy(bytes + sizeof row, &seq, sizeof seq);
-    return f->emit(f->emit_self, MEMCUBE_FSCK_CHAIN, memcube_key_view(&key),
+    return f->emit.entry(f->emit.self, MEMCUBE_FSCK_CHAIN, memcube_key_view(&key),
         memos_bytes_make(bytes, sizeof bytes), err);
 }
 
@@ -385,8 +385,8 @@ static enum memos_status content_enter(struct memcube_fsck_space *f, struct cube
 static enum memos_status emit_key(struct memcube_fsck_space *f, enum memcube_fsck_table table,
     const struct memcube_key *key, struct memos_error *err)
 {
-    return f->emit(
-        f->emit_self, table, memcube_key_view(key), memos_bytes_make("", 0), err);
+    return f->emit.entry(
+        f->emit.self, table, memcube_key_view(key), memos_bytes_make("", 0), err);
 }
 
 static enum memos_status bits_emit(struct memcube_fsck_space *f, struct memos_error *err)
@@ -402,7 +402,7 @@ static enum memos_status bits_emit(struct memcube_fsck_space *f, struct memos_er
             }
             memcube_key_u8(&key, (uint8_t)which);
             memcube_key_u32(&key, chunk);
-            enum memos_status status = f->emit(f->emit_self, MEMCUBE_FSCK_BITS,
+            enum memos_status status = f->emit.entry(f->emit.self, MEMCUBE_FSCK_BITS,
                 memcube_key_view(&key), memos_bytes_make(bytes, MEMCUBE_BITS_BYTES), err);
             if (status != MEMOS_OK) {
                 return status;
@@ -430,7 +430,7 @@ static enum memos_status content_index(struct memcube_fsck_space *f, struct cube
         struct memcube_key key = memcube_key_of(f->space.number);
         memcube_key_u8(&key, facets[i].facet);
         memcube_key_bytes(&key, facets[i].hash, sizeof facets[i].hash);
-        status = f->emit(f->emit_self, MEMCUBE_FSCK_FACET, memcube_key_view(&key),
+        status = f->emit.entry(f->emit.self, MEMCUBE_FSCK_FACET, memcube_key_view(&key),
             memos_bytes_make(&doc_be, sizeof doc_be), err);
     }
     if (status == MEMOS_OK) {
@@ -460,7 +460,7 @@ static enum memos_status content_emit(struct memcube_fsck_space *f, struct cube 
     memcube_doc_encode(&content->record, &value);
     enum memos_status status =
         value.failed ? no_memory(err)
-                     : f->emit(f->emit_self, MEMCUBE_FSCK_DOC, memcube_key_view(&key),
+                     : f->emit.entry(f->emit.self, MEMCUBE_FSCK_DOC, memcube_key_view(&key),
                            memos_buffer_view(&value), err);
     memos_buffer_free(&value);
     if (status == MEMOS_OK && !c->forgotten) {
@@ -492,7 +492,7 @@ static enum memos_status edges_emit(
         }
         memcpy(value, &number, sizeof number);
         memcpy(value + sizeof number, c->id.bytes, sizeof c->id.bytes);
-        status = f->emit(f->emit_self, MEMCUBE_FSCK_EDGE, memcube_key_view(&key),
+        status = f->emit.entry(f->emit.self, MEMCUBE_FSCK_EDGE, memcube_key_view(&key),
             memos_bytes_make(value, sizeof value), err);
     }
     return status;
@@ -510,7 +510,7 @@ static enum memos_status external_emit(
         return status;
     }
     struct memcube_key key = memcube_external_key(&f->space, first.description.external_id);
-    return f->emit(f->emit_self, MEMCUBE_FSCK_EXTERNAL, memcube_key_view(&key),
+    return f->emit.entry(f->emit.self, MEMCUBE_FSCK_EXTERNAL, memcube_key_view(&key),
         memos_bytes_make(c->id.bytes, sizeof c->id.bytes), err);
 }
 
@@ -533,7 +533,7 @@ static enum memos_status head_emit(
     memcube_cube_encode(&c->head, &value);
     enum memos_status status =
         value.failed ? no_memory(err)
-                     : f->emit(f->emit_self, MEMCUBE_FSCK_CUBE, memcube_key_view(&key),
+                     : f->emit.entry(f->emit.self, MEMCUBE_FSCK_CUBE, memcube_key_view(&key),
                            memos_buffer_view(&value), err);
     memos_buffer_free(&value);
     if (status == MEMOS_OK && c->head.doc != 0) {

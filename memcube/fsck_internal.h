@@ -36,8 +36,11 @@ struct memcube_fsck_sum {
 };
 
 /* Called for every entry that should be there. value.size 0: the key alone. */
-typedef enum memos_status memcube_fsck_emit_fn(void *self, enum memcube_fsck_table table,
-    struct memos_bytes key, struct memos_bytes value, struct memos_error *err);
+struct memcube_fsck_emit {
+    enum memos_status (*entry)(void *self, enum memcube_fsck_table table, struct memos_bytes key,
+        struct memos_bytes value, struct memos_error *err);
+    void *self;
+};
 
 /* When a cube became stale, or fresh again, as the log says. */
 struct memcube_fsck_turn {
@@ -50,8 +53,7 @@ struct memcube_fsck_space {
     struct memcube_store *store;
     struct memcube_read *read; /* a snapshot, or that of the repairing write */
     struct memcube_space space;
-    memcube_fsck_emit_fn *emit;
-    void *emit_self;
+    struct memcube_fsck_emit emit;
 
     struct memos_arena arena; /* for one cube */
     struct memos_arena row_arena;

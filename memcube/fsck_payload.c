@@ -77,7 +77,7 @@ static enum memos_status payload_emit(
     f->payloads++;
     f->payloads_inline += row.place.slot != 0;
     f->payload_bytes += header.payload_bytes;
-    return f->emit(f->emit_self, MEMCUBE_FSCK_REFS, memcube_key_view(&key),
+    return f->emit.entry(f->emit.self, MEMCUBE_FSCK_REFS, memcube_key_view(&key),
         memos_bytes_make(value, sizeof value), err);
 }
 

@@ -42,6 +42,12 @@ struct counts {
     uint64_t records, versions, payloads, forgotten;
 };
 
+/* A payload that was right a moment ago: many versions share one. */
+struct checked {
+    struct memcube_hash hash;
+    struct memcube_place place;
+};
+
 /* What one thread works with. */
 struct worker {
     struct verify *verify;
@@ -56,8 +62,7 @@ struct worker {
     /* what is being looked at, for the finding */
     uint64_t seq;
     struct memcube_ref ref;
-    /* payloads that were right a moment ago: many versions share one */
-    struct memcube_hash *checked;
+    struct checked *checked;
 };
 
 bool memcube_verify_is_finding(enum memos_status status)
@@ -161,8 +166,9 @@ static enum memos_status check_payload(struct worker *w, const struct memcube_ro
     struct memos_bytes bytes;
     uint32_t slot;
     memcpy(&slot, version->payload_hash.bytes, sizeof slot);
-    struct memcube_hash *checked = &w->checked[(slot ^ row->place.slot) % CHECKED_SLOTS];
-    if (!memcube_hash_equal(checked, &version->payload_hash)) {
+    struct checked *checked = &w->checked[slot % CHECKED_SLOTS];
+    if (checked->place.slot != row->place.slot ||
+        !memcube_hash_equal(&checked->hash, &version->payload_hash)) {
         enum memos_status status = memcube_payload_read(w->verify->store->payloads, w->read->txn,
             w->verify->number, row->place, &version->payload_hash, version->payload_bytes, true,
             &w->version_arena, &w->maps, &bytes, err);
@@ -171,7 +177,7 @@ static enum memos_status check_payload(struct worker *w, const struct memcube_ro
             struct memos_error inner = *err;
             return memos_fail(err, status, "its payload: %s", inner.text);
         }
-        *checked = version->payload_hash;
+        *checked = (struct checked){ version->payload_hash, row->place };
     }
     w->counts.payloads++;
     return MEMOS_OK;

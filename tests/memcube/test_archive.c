@@ -1,6 +1,6 @@
 /* If these failed, an export could lose or change a memory on its way to another store, or a
  * damaged or forged file could get in. */
-#include "tests/memcube/store_fixture.h"
+#include "tests/memcube/history.h"
 
 #include "memcube/archive.h"
 
@@ -78,78 +78,6 @@ static void assert_sound(struct fixture *f, const char *space)
     }
 }
 
-/* A history with something of everything: updates, tags, a blob, a shared payload, a derivation
- * that turned stale and fresh, states, a rollback, something forgotten with what came from it. */
-struct history {
-    struct memcube_ref tea, coffee, blob, shared, derived, forgotten, forgotten_derived;
-    uint64_t seq_before;
-};
-
-static char *large_text(void)
-{
-    static char text[3 * 1024 * 1024 + 17];
-    memset(text, 'x', sizeof text - 1);
-    memcpy(text + 2000000, "a needle", 8);
-    return text;
-}
-
-static void roll_back(struct fixture *f, const char *space, uint64_t seq)
-{
-    const struct memcube_change change = change_of(space);
-    const struct memcube_rollback rollback = { .to = { .seq = seq } };
-    struct memcube_outcome outcome;
-    struct memcube_rollback_item *items;
-    size_t items_count;
-    f->now_us += 1000000;
-    assert_ok(memcube_rollback(
-        fixture_write(f), &change, &rollback, &outcome, &items, &items_count, fixture_error()));
-    fixture_commit(f);
-}
-
-static void forget(struct fixture *f, const char *space, const struct memos_id *id)
-{
-    const struct memcube_change change = change_of(space);
-    struct memcube_outcome outcome;
-    struct memcube_forgotten forgotten;
-    f->now_us += 1000000;
-    assert_ok(memcube_forget(fixture_write(f), &change, id, 1, false, false, &outcome, &forgotten,
-        fixture_error()));
-    fixture_commit(f);
-}
-
-static struct history history_make(struct fixture *f, const char *space)
-{
-    struct history h;
-    struct memos_bytes tags[] = { text_of("drink"), text_of("morning") };
-    struct memcube_source source = { text_of("message"), text_of("m-17"), 3, 9 };
-    struct memcube_draft draft = draft_of("Ann likes coffee");
-    draft.description.title = text_of("What Ann drinks");
-    draft.description.speaker = text_of("Ann");
-    draft.description.external_id = text_of("ext-1");
-    draft.description.tags = tags;
-    draft.description.tags_count = 2;
-    draft.description.sources = &source;
-    draft.description.sources_count = 1;
-    draft.governance.expires_us = f->now_us + INT64_C(86400000000);
-
-    h.tea = fixture_put(f, space, "Ann likes tea");
-    h.coffee = fixture_put_draft(f, space, &draft);
-    h.blob = fixture_put(f, space, large_text());
-    h.shared = fixture_put(f, space, "Ann likes tea");
-    h.derived = fixture_derive(f, space, "Ann drinks something", h.tea);
-    h.forgotten = fixture_put(f, space, "a secret of Ann");
-    h.forgotten_derived = fixture_derive(f, space, "more of the secret", h.forgotten);
-    h.seq_before = fixture_space(f, space).seq;
-    (void)fixture_update(f, space, &h.tea.id, "Ann likes mate");
-    (void)fixture_update(f, space, &h.forgotten.id, "another secret of Ann");
-    assert_ok(fixture_transition(f, space, &h.coffee.id, MEMCUBE_STATE_FROZEN));
-    assert_ok(fixture_transition(f, space, &h.shared.id, MEMCUBE_STATE_ARCHIVED));
-    roll_back(f, space, h.seq_before);
-    forget(f, space, &h.forgotten.id);
-    (void)fixture_update(f, space, &h.tea.id, "Ann likes water");
-    return h;
-}
-
 static void assert_heads_equal(struct fixture *a, const char *space_a, struct fixture *b,
     const char *space_b, const struct memcube_ref *ref)
 {
@@ -188,7 +116,7 @@ static void test_space_goes_to_another_store_and_back(void **state)
         assert_heads_equal(&a, "acme/ann", &b, "kept/ann", refs[i]);
     }
     assert_text(&b, "kept/ann", &h.tea.id, 2, "Ann likes mate");
-    assert_text(&b, "kept/ann", &h.blob.id, 0, large_text());
+    assert_text(&b, "kept/ann", &h.blob.id, 0, history_large_text());
     assert_int_equal(fixture_get(&b, "kept/ann", &h.forgotten.id, 0).state,
         MEMCUBE_STATE_FORGOTTEN);
     assert_int_equal(folder_scan(b.path, text_of("secret of Ann")), 0);
@@ -219,7 +147,7 @@ static void test_newer_file_appends_what_is_missing(void **state)
 
     (void)fixture_update(&a, "s", &tea.id, "Ann likes mate");
     (void)fixture_update(&a, "s", &secret.id, "a changed secret");
-    forget(&a, "s", &secret.id);
+    history_forget(&a, "s", &secret.id);
     struct file newer = export_of(&a, "s", NULL);
     assert_int_equal(import_ok(&b, "s", &newer), 3);
     assert_sound(&b, "s");
@@ -334,7 +262,7 @@ static enum memos_status forgetting_write(
     self->written += bytes.size;
     if (self->written >= self->forget_at && self->forget_at != 0) {
         self->forget_at = 0;
-        forget(self->fixture, "s", &self->id);
+        history_forget(self->fixture, "s", &self->id);
     }
     return MEMOS_OK;
 }
@@ -346,7 +274,7 @@ static void test_forget_while_exporting(void **state)
     (void)state;
     fixture_make(&f);
     struct memcube_ref early = fixture_put(&f, "s", "an early secret");
-    (void)fixture_put(&f, "s", large_text());
+    (void)fixture_put(&f, "s", history_large_text());
     struct memcube_ref late = fixture_put(&f, "s", "a late secret");
 
     /* The early one was written with the first step, together with the blob. */
@@ -390,7 +318,7 @@ static void test_cut_and_flipped_files_are_refused(void **state)
     struct memcube_ref tea = fixture_put(&a, "s", "Ann likes tea");
     (void)fixture_derive(&a, "s", "derived", tea);
     (void)fixture_update(&a, "s", &tea.id, "Ann likes mate");
-    forget(&a, "s", &tea.id);
+    history_forget(&a, "s", &tea.id);
     struct file file = export_of(&a, "s", NULL);
     for (size_t size = 0; size < file.bytes.size; size++) {
         refuse(&b, memos_bytes_make(file.bytes.data, size));
