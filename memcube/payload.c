@@ -341,8 +341,8 @@ enum memos_status memcube_payload_release(struct memcube_payloads *payloads,
 
 struct shred_entry {
     struct number_key key;
-    enum shred_type type;
     uint64_t slot;
+    enum shred_type type;
     struct memcube_blob blob;
 };
 
