@@ -1,0 +1,232 @@
+"""The client for asyncio. It has the methods of `Client`; each gives an awaitable."""
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+import zmq
+import zmq.asyncio
+
+from . import _address, _wire, model
+from ._api import Api
+from ._operations import hello
+from ._schema import pb
+from ._watching import Watching
+from ._wire import Answer, Call, Operation
+from .errors import Deadline, Error, Unavailable, Unsupported
+
+
+class AsyncClient(Api):
+    """One connection to a broker, for the tasks of one event loop: as many calls at once as there are
+    tasks. An asynchronous context manager; the arguments are those of `Client`.
+
+    A call whose task is cancelled is cancelled at the broker too. Files (`export`, `import_`) are
+    read and written in the loop's thread.
+    """
+
+    def __init__(self, address: Optional[str] = None, server_key: Union[str, bytes, None] = None,
+                 key_file: Union[str, Path, None] = None, timeout: float = _wire.TIMEOUT):
+        self._options = _wire.Options(address, server_key, key_file, timeout)
+        self._last_id = 0
+        self._waiting: Dict[int, asyncio.Queue[Any]] = {}
+        self._reader: Optional[asyncio.Task[None]] = None
+        self._socket: Any = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def address(self) -> str:
+        """Where this client connects to."""
+        return self._options.address
+
+    async def close(self) -> None:
+        """Give the connection up. Calls that wait end with Unavailable."""
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            self._reader = None
+        if self._socket:
+            self._socket.close()
+        self._tell_all(Unavailable("the client was closed"))
+
+    def watch(self, space: str) -> AsyncWatch:
+        """The changes of a space from the first `next` on: `async for event in client.watch(...)`."""
+        return AsyncWatch(self, space)
+
+    def _open_socket(self, kind: int, address: str) -> Any:
+        socket = zmq.asyncio.Context.instance().socket(kind)
+        try:
+            self._options.apply(socket)
+            socket.connect(address)
+        except BaseException:
+            socket.close()
+            raise
+        return socket
+
+    async def _run(self, operation: Operation[Any]) -> Any:  # type: ignore[override]
+        try:
+            call = next(operation)
+            while True:
+                try:
+                    answer = await self._call(call)
+                except BaseException as error:
+                    call = operation.throw(error)
+                else:
+                    call = operation.send(answer)
+        except StopIteration as done:
+            return done.value
+
+    async def _call(self, call: Call) -> Answer:
+        if self._socket is None:
+            self._socket = self._open_socket(zmq.DEALER, self._options.address)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.get_running_loop().create_task(self._read())
+        await self._wait_writable()
+        self._last_id += 1
+        request_id = self._last_id
+        answers: asyncio.Queue[Any] = asyncio.Queue()
+        self._waiting[request_id] = answers
+        try:
+            await self._socket.send_multipart(
+                _wire.pack(call, request_id, self._options.timeout))
+            return await self._await_answer(call, answers)
+        except asyncio.CancelledError:
+            self._cancel(request_id)
+            raise
+        finally:
+            del self._waiting[request_id]
+
+    async def _await_answer(self, call: Call, answers: asyncio.Queue[Any]) -> Answer:
+        timeout = self._options.timeout
+        while True:
+            try:
+                answer = await asyncio.wait_for(answers.get(), timeout)
+            except asyncio.TimeoutError:
+                raise Deadline(f"no reply from {self.address} within {timeout:g} s") from None
+            if isinstance(answer, Error):
+                raise answer
+            if not answer.reply.more:
+                return _wire.check(answer)
+            if call.on_more:
+                call.on_more(answer)
+
+    async def _wait_writable(self) -> None:
+        if await self._socket.poll(int(_wire.CONNECT_FAIR * 1000), zmq.POLLOUT):
+            return
+        _address.probe(self.address)
+        if not await self._socket.poll(int(self._options.timeout * 1000), zmq.POLLOUT):
+            raise Unavailable(self._options.no_broker())
+
+    def _cancel(self, request_id: int) -> None:
+        """Tell the broker, if it can be done at once. Its answer finds nobody."""
+        self._last_id += 1
+        call = Call("cancel", pb.Cancel(request_id=request_id))
+        try:
+            zmq.Socket.shadow(self._socket.underlying).send_multipart(
+                _wire.pack(call, self._last_id, self._options.timeout), zmq.NOBLOCK)
+        except zmq.ZMQError:
+            pass
+
+    async def _read(self) -> None:
+        while True:
+            parts = await self._socket.recv_multipart()
+            try:
+                answer = _wire.unpack(parts)
+            except Error as error:
+                self._tell_all(error)  # it may have been anybody's
+                continue
+            if answer.reply.id == 0 and answer.reply.status != 0:
+                self._tell_all(_wire.error_of(answer.reply.status, answer.reply.message,
+                                              answer.reply.hint))
+            elif answer.reply.id in self._waiting:
+                self._waiting[answer.reply.id].put_nowait(answer)
+
+    def _tell_all(self, error: Error) -> None:
+        for answers in self._waiting.values():
+            answers.put_nowait(error)
+
+
+class AsyncWatch:
+    """The changes of one space, each once and in order. An asynchronous iterator and context manager;
+    see `Watch`."""
+
+    def __init__(self, client: AsyncClient, space: str):
+        self._client = client
+        self._state = Watching(space)
+        self._subscribed = b""
+        self._socket: Any = None
+
+    async def __aenter__(self) -> AsyncWatch:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def __aiter__(self) -> AsyncWatch:
+        return self
+
+    async def __anext__(self) -> model.Event:
+        event = await self.next()
+        assert event is not None
+        return event
+
+    async def next(self, timeout: Optional[float] = None) -> Optional[model.Event]:
+        """The next change; None when none came within timeout seconds (None: wait for ever)."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        await self._open()
+        while True:
+            event = await self._next_now()
+            if event is not None:
+                return event
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return None
+            until = self._state.ask_at if deadline is None else min(self._state.ask_at, deadline)
+            await self._socket.poll(int(max(0.0, until - now) * 1000) + 1, zmq.POLLIN)
+
+    async def _open(self) -> None:
+        if self._socket:
+            return
+        events = (await self._client._run(hello())).events
+        if not events:
+            raise Unsupported("the broker gives no events on this connection")
+        self._socket = self._client._open_socket(zmq.SUB, _address.check_address(events))
+        try:
+            await self._ask()
+        except BaseException:
+            self.close()
+            raise
+
+    async def _next_now(self) -> Optional[model.Event]:
+        state = self._state
+        while True:
+            if time.monotonic() >= state.ask_at:
+                await self._ask()
+            event = await self._client._run(state.next_missed())
+            while event is None and not state.behind:
+                if not await self._socket.poll(0, zmq.POLLIN):
+                    return None
+                event = state.take(await self._socket.recv_multipart())
+            if event is not None:
+                return event
+
+    async def _ask(self) -> None:
+        await self._client._run(self._state.ask())
+        if self._state.token != self._subscribed:
+            self._socket.subscribe(self._state.token)
+            if self._subscribed:
+                self._socket.unsubscribe(self._subscribed)
+            self._subscribed = self._state.token

@@ -1,0 +1,183 @@
+"""The synchronous client."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Iterator, Optional, Union
+
+import zmq
+
+from . import _address, _wire, model
+from ._api import Api
+from ._operations import hello
+from ._watching import Watching
+from ._wire import Answer, Call, Operation, T
+from .errors import Deadline, Unavailable, Unsupported
+
+
+class Client(Api):
+    """One connection to a broker, for one thread at a time. A context manager.
+
+    address: "ipc:///path/memosd.sock" or "tcp://host:port"; None: $MEMOS_ADDRESS, else the user's own
+    broker. server_key: the broker's CURVE public key (Z85); None: $MEMOS_SERVER_KEY, else no
+    encryption. key_file: the caller's key pair (memosctl key new); None: $MEMOS_KEY_FILE, else one is
+    made up. timeout: seconds to wait for an answer, counted from the last sign of life.
+    """
+
+    def __init__(self, address: Optional[str] = None, server_key: Union[str, bytes, None] = None,
+                 key_file: Union[str, Path, None] = None, timeout: float = _wire.TIMEOUT):
+        self._options = _wire.Options(address, server_key, key_file, timeout)
+        self._last_id = 0
+        self._socket = self._open_socket(zmq.DEALER, self._options.address)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        """Where this client connects to."""
+        return self._options.address
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._socket.close()
+
+    def watch(self, space: str) -> Watch:
+        """The changes of a space from now on: iterate over it, or call its `next`."""
+        return Watch(self, space)
+
+    def _open_socket(self, kind: int, address: str) -> Any:
+        socket = zmq.Context.instance().socket(kind)
+        try:
+            self._options.apply(socket)
+            socket.connect(address)
+        except BaseException:
+            socket.close()
+            raise
+        return socket
+
+    def _run(self, operation: Operation[T]) -> T:
+        try:
+            call = next(operation)
+            while True:
+                try:
+                    answer = self._call(call)
+                except BaseException as error:
+                    call = operation.throw(error)
+                else:
+                    call = operation.send(answer)
+        except StopIteration as done:
+            return done.value
+
+    def _call(self, call: Call) -> Answer:
+        timeout = self._options.timeout
+        deadline = time.monotonic() + timeout
+        self._last_id += 1
+        request_id = self._last_id
+        self._wait_writable(deadline)
+        self._socket.send_multipart(_wire.pack(call, request_id, timeout))
+        while True:
+            if not self._poll(zmq.POLLIN, deadline):
+                raise Deadline(f"no reply from {self.address} within {timeout:g} s")
+            answer = _wire.unpack(self._socket.recv_multipart())
+            if answer.reply.id == 0 and answer.reply.status != 0:
+                return _wire.check(answer)  # the broker could not read the request
+            if answer.reply.id != request_id:
+                continue  # to a request that did not wait for it
+            if not answer.reply.more:
+                return _wire.check(answer)
+            if call.on_more:
+                call.on_more(answer)
+            deadline = time.monotonic() + timeout
+
+    def _wait_writable(self, deadline: float) -> None:
+        fair = min(deadline, time.monotonic() + _wire.CONNECT_FAIR)
+        if self._poll(zmq.POLLOUT, fair):
+            return
+        _address.probe(self.address)
+        if not self._poll(zmq.POLLOUT, deadline):
+            raise Unavailable(self._options.no_broker())
+
+    def _poll(self, events: int, deadline: float) -> bool:
+        left = max(0.0, deadline - time.monotonic())
+        return bool(self._socket.poll(int(left * 1000) + 1, events))
+
+
+class Watch:
+    """The changes of one space, each once and in order. An iterator and a context manager.
+
+    What the broker's PUB socket loses is read from the log. It asks through its client, so that both
+    belong to one thread, and is closed before it.
+    """
+
+    def __init__(self, client: Client, space: str):
+        self._client = client
+        self._state = Watching(space)
+        self._subscribed = b""
+        events = client._run(hello()).events
+        if not events:
+            raise Unsupported("the broker gives no events on this connection")
+        self._socket = client._open_socket(zmq.SUB, _address.check_address(events))
+        try:
+            self._ask()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._socket.close()
+
+    def __iter__(self) -> Iterator[model.Event]:
+        return self
+
+    def __next__(self) -> model.Event:
+        event = self.next()
+        assert event is not None
+        return event
+
+    def next(self, timeout: Optional[float] = None) -> Optional[model.Event]:
+        """The next change; None when none came within timeout seconds (None: wait for ever). After an
+        exception the watch can be used on, and still misses nothing."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            event = self._next_now()
+            if event is not None:
+                return event
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return None
+            until = self._state.ask_at if deadline is None else min(self._state.ask_at, deadline)
+            self._socket.poll(int(max(0.0, until - now) * 1000) + 1, zmq.POLLIN)
+
+    def _next_now(self) -> Optional[model.Event]:
+        state = self._state
+        while True:
+            if time.monotonic() >= state.ask_at:
+                self._ask()
+            event = self._client._run(state.next_missed())
+            while event is None and not state.behind:
+                try:
+                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    return None
+                event = state.take(parts)
+            if event is not None:
+                return event
+
+    def _ask(self) -> None:
+        self._client._run(self._state.ask())
+        if self._state.token != self._subscribed:
+            self._socket.subscribe(self._state.token)
+            if self._subscribed:
+                self._socket.unsubscribe(self._subscribed)
+            self._subscribed = self._state.token

@@ -1,0 +1,431 @@
+"""What goes to the service and comes back from it, as plain data.
+
+Ids are `uuid.UUID`; times are `datetime` in UTC, None when not given. Where a time is taken, an int is
+microseconds since 1970.
+"""
+from __future__ import annotations
+
+import datetime as _datetime
+import enum
+import uuid
+from dataclasses import dataclass, field
+from typing import Iterator, List, Mapping, Optional, Sequence, Union
+
+Time = Union[_datetime.datetime, int]
+Content = Union[str, bytes]
+Id = Union[uuid.UUID, str, bytes]
+
+
+class Kind(enum.IntEnum):
+    """What a cube's payload is."""
+
+    PLAINTEXT = 1
+    ACTIVATION = 2
+    PARAMETRIC = 3
+
+
+class Operation(enum.IntEnum):
+    """What made a version, or a log record."""
+
+    CREATE = 1
+    UPDATE = 2
+    MERGE = 3
+    TRANSFORM = 4
+    ROLLBACK = 5
+    TRANSITION = 6
+    FORGET = 7
+    IMPORT = 8
+    EXPIRE = 9
+
+
+class State(enum.IntEnum):
+    """Where a cube is in its life. GENERATED, ACTIVATED and FROZEN ones are searched."""
+
+    GENERATED = 1
+    ACTIVATED = 2
+    FROZEN = 3
+    MERGED = 4
+    ARCHIVED = 5
+    EXPIRED = 6
+    WITHDRAWN = 7
+    FORGOTTEN = 8
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One version of one cube."""
+
+    id: uuid.UUID
+    number: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where something was learned: bytes `offset` to `offset + length` of `uri`; length 0: all."""
+
+    type: str
+    uri: str
+    offset: int = 0
+    length: int = 0
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a caller gives to make a cube. The author is who the connection is authenticated as."""
+
+    content: Content
+    title: str = ""
+    tags: Sequence[str] = ()
+    speaker: str = ""
+    external_id: str = ""
+    event_time: Optional[Time] = None
+    language: str = ""
+    kind: Kind = Kind.PLAINTEXT
+    subtype: str = ""
+    codec: str = ""
+    model: bytes = b""
+    derived_from: Sequence[Ref] = ()
+    sources: Sequence[Source] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    readers: Sequence[str] = ()
+    valid_from: Optional[Time] = None
+    valid_to: Optional[Time] = None
+    expires: Optional[Time] = None
+    retain_until: Optional[Time] = None
+    priority: int = 0
+    sensitivity: int = 0
+
+
+@dataclass(frozen=True)
+class Cube:
+    """One version of a cube, as it is. `payload` is None unless it was asked for."""
+
+    id: uuid.UUID
+    number: int
+    parent: int
+    equals: int
+    operation: int
+    kind: int
+    state: int
+    stale: bool
+    subtype: str
+    author: str
+    reason: str
+    model: bytes
+    time: Optional[_datetime.datetime]
+    seq: int
+    derived_from: List[Ref]
+    payload_hash: bytes
+    payload_bytes: int
+    codec: str
+    payload: Optional[bytes]
+    path: str
+    title: str
+    language: str
+    speaker: str
+    external_id: str
+    event_time: Optional[_datetime.datetime]
+    tags: List[str]
+    sources: List[Source]
+    attributes: Mapping[str, str]
+    readers: List[str]
+    valid_from: Optional[_datetime.datetime]
+    valid_to: Optional[_datetime.datetime]
+    expires: Optional[_datetime.datetime]
+    retain_until: Optional[_datetime.datetime]
+    priority: int
+    sensitivity: int
+    reads: int
+    last_read: Optional[_datetime.datetime]
+    usefulness: float
+
+    @property
+    def text(self) -> str:
+        """The payload as text; bytes that are not UTF-8 are replaced. Empty without a payload."""
+        return (self.payload or b"").decode("utf-8", "replace")
+
+    @property
+    def ref(self) -> Ref:
+        """This very version."""
+        return Ref(self.id, self.number)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which cubes are meant. Empty means any; of several kinds, states or subtypes one must fit, of
+    tags all must. Without `states`, those that are searched."""
+
+    kinds: Sequence[Kind] = ()
+    states: Sequence[State] = ()
+    subtypes: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    source: str = ""
+    speaker: str = ""
+    since: Optional[Time] = None
+    until: Optional[Time] = None
+    include_stale: bool = False
+
+
+@dataclass(frozen=True)
+class Query:
+    """One search of many. The fields are those of `Client.search`."""
+
+    space: str
+    text: str
+    top_k: int = 10
+    language: str = ""
+    filter: Optional[Filter] = None
+    as_of: Optional[Union[int, _datetime.datetime]] = None
+    payload: bool = True
+    ids_only: bool = False
+
+
+@dataclass(frozen=True)
+class RollbackItem:
+    """What a rollback does, or would do, with one cube: from its head, back to a version (0: it did
+    not exist), by making one (0: a dry run, or skipped; `status` says why)."""
+
+    id: uuid.UUID
+    from_number: int
+    to_number: int
+    made: int
+    status: int
+
+
+@dataclass(frozen=True)
+class ArchiveSummary:
+    """What is in an archive, and how much of it an import added."""
+
+    space_id: uuid.UUID
+    single_cube: bool
+    records: int
+    cubes: int
+    versions: int
+    payloads: int
+    bytes: int
+    added: int
+    seq: int
+    head: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a change did. seq 0: nothing was changed."""
+
+    space: str
+    seq: int
+    time: Optional[_datetime.datetime]
+    head: bytes
+    refs: List[Ref]
+    affected: List[uuid.UUID]
+    repeated_request: bool
+    rollback: List[RollbackItem]
+    forgotten: List[uuid.UUID]
+    payloads_destroyed: int
+    payloads_shared: int
+    gone: bool
+    archive: Optional[ArchiveSummary]
+
+    @property
+    def id(self) -> uuid.UUID:
+        """The cube that was made or changed, when it was one."""
+        if len(self.refs) != 1:
+            raise ValueError(f"this outcome has {len(self.refs)} cubes, not one")
+        return self.refs[0].id
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some cubes of a list; `next` is the cursor of the next page, 0 at the end."""
+
+    cubes: List[Cube]
+    next: int
+
+    def __iter__(self) -> Iterator[Cube]:
+        return iter(self.cubes)
+
+    def __len__(self) -> int:
+        return len(self.cubes)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A cube that was found, and how well it fits."""
+
+    cube: Cube
+    score: float
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What a search found, best first; seq is the space's history as it was searched."""
+
+    hits: List[Hit]
+    seq: int
+    micros: int
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, index: int) -> Hit:
+        return self.hits[index]
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """A version that a log record made."""
+
+    id: uuid.UUID
+    number: int
+    version_hash: bytes
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One change in a space's history. rollback_to is None unless it was a rollback."""
+
+    seq: int
+    time: Optional[_datetime.datetime]
+    operation: int
+    author: str
+    reason: str
+    previous: bytes
+    hash: bytes
+    entries: List[LogEntry]
+    entries_total: int
+    affected: List[uuid.UUID]
+    rollback_to: Optional[int]
+
+
+@dataclass(frozen=True)
+class Log:
+    """Records of a history that goes up to head_seq."""
+
+    records: List[LogRecord]
+    head_seq: int
+
+    def __iter__(self) -> Iterator[LogRecord]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What walking a space's chain found. When it is not intact, bad_seq and `what` say where."""
+
+    intact: bool
+    records: int
+    versions: int
+    payloads: int
+    forgotten: int
+    seq: int
+    head: bytes
+    bad_seq: int
+    bad_ref: Optional[Ref]
+    what: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A signed statement of where a space's history stood."""
+
+    space_id: uuid.UUID
+    seq: int
+    head: bytes
+    time_us: int
+    public_key: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class SpaceInfo:
+    """A space, and what the caller may do in it."""
+
+    name: str
+    id: uuid.UUID
+    seq: int
+    head: bytes
+    created: Optional[_datetime.datetime]
+    changed: Optional[_datetime.datetime]
+    cubes: int
+    versions: int
+    payload_bytes: int
+    rights: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A counter or gauge of the broker; labels as `type="put",status="OK"`."""
+
+    name: str
+    labels: str
+    help: str
+    type: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change in a watched space: what changed, never its content. refs has at most 256 of
+    refs_total."""
+
+    space: str
+    seq: int
+    time: Optional[_datetime.datetime]
+    operation: int
+    author: str
+    refs: List[Ref]
+    refs_total: int
+    affected: List[uuid.UUID]
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a principal may do in a space, in all below one (`acme/*`), or in all (`*`)."""
+
+    principal: str
+    spaces: str
+    rights: str
+    since: Optional[_datetime.datetime]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A public key that stands for a principal."""
+
+    public_key: str
+    principal: str
+    since: Optional[_datetime.datetime]
+
+
+@dataclass(frozen=True)
+class FsckReport:
+    """What a check of the whole store found; the first problems in words."""
+
+    spaces: int
+    cubes: int
+    versions: int
+    docs: int
+    payloads: int
+    blobs: int
+    problems: int
+    repaired: int
+    first: List[str]
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Who the broker is, and who it takes the caller for."""
+
+    version: str
+    protocol: int
+    principal: str
+    events: str
+    message_bytes_max: int
+    server_key: bytes
+    administrator: bool
