@@ -195,7 +195,7 @@ def archive(msg: Any) -> model.ArchiveSummary:
     """What is in an archive."""
     return model.ArchiveSummary(
         space_id=from_id(msg.space_id), single_cube=msg.single_cube, records=msg.records,
-        cubes=msg.cubes, versions=msg.versions, payloads=msg.payloads, bytes=msg.bytes,
+        cubes=msg.cubes, versions=msg.versions, payloads=msg.payloads, size=msg.bytes,
         added=msg.added, seq=msg.seq, head=msg.head)
 
 

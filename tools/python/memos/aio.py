@@ -15,7 +15,7 @@ from ._operations import hello
 from ._schema import pb
 from ._watching import Watching
 from ._wire import Answer, Call, Operation
-from .errors import Deadline, Error, Unavailable, Unsupported
+from .errors import Deadline, Error, Unavailable, Unsupported, error_of
 
 
 class AsyncClient(Api):
@@ -127,11 +127,9 @@ class AsyncClient(Api):
         """Tell the broker, if it can be done at once. Its answer finds nobody."""
         self._last_id += 1
         call = Call("cancel", pb.Cancel(request_id=request_id))
-        try:
-            zmq.Socket.shadow(self._socket.underlying).send_multipart(
-                _wire.pack(call, self._last_id, self._options.timeout), zmq.NOBLOCK)
-        except zmq.ZMQError:
-            pass
+        sent = self._socket.send_multipart(
+            _wire.pack(call, self._last_id, self._options.timeout), zmq.NOBLOCK)
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _read(self) -> None:
         while True:
@@ -142,8 +140,8 @@ class AsyncClient(Api):
                 self._tell_all(error)  # it may have been anybody's
                 continue
             if answer.reply.id == 0 and answer.reply.status != 0:
-                self._tell_all(_wire.error_of(answer.reply.status, answer.reply.message,
-                                              answer.reply.hint))
+                self._tell_all(error_of(answer.reply.status, answer.reply.message,
+                                        answer.reply.hint))
             elif answer.reply.id in self._waiting:
                 self._waiting[answer.reply.id].put_nowait(answer)
 

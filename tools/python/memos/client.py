@@ -50,7 +50,7 @@ class Client(Api):
         return Watch(self, space)
 
     def _open_socket(self, kind: int, address: str) -> Any:
-        socket = zmq.Context.instance().socket(kind)
+        socket: Any = zmq.Context.instance().socket(kind)
         try:
             self._options.apply(socket)
             socket.connect(address)
@@ -70,7 +70,8 @@ class Client(Api):
                 else:
                     call = operation.send(answer)
         except StopIteration as done:
-            return done.value
+            result: T = done.value
+            return result
 
     def _call(self, call: Call) -> Answer:
         timeout = self._options.timeout

@@ -202,7 +202,7 @@ class ArchiveSummary:
     cubes: int
     versions: int
     payloads: int
-    bytes: int
+    size: int
     added: int
     seq: int
     head: bytes
