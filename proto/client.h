@@ -86,8 +86,9 @@ MEMOS_MUST_USE enum memos_status memos_client_send(struct memos_client *client,
 MEMOS_MUST_USE enum memos_status memos_client_receive(struct memos_client *client,
     int64_t timeout_ms, struct memos_message **out_reply, struct memos_error *err);
 
-/* A descriptor that becomes readable when memos_client_receive may have something (edge-triggered
- * as ZMQ_FD is: call receive with timeout 0 until DEADLINE). */
+/* A descriptor that becomes readable when memos_client_receive may have something. As ZMQ_FD it
+ * tells of changes, and any use of the client may be what takes the news: call receive with
+ * timeout 0 until DEADLINE when it is readable, and after every send and call. */
 int memos_client_fd(struct memos_client *client);
 
 /* Events of one space (Watch), each change once and in order: opens the SUB socket, keeps its

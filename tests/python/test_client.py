@@ -1,5 +1,5 @@
-"""If this failed, a Python program could take another request's answer for its own, lose a part of what
-it read, or get something else than an exception from a broken broker."""
+"""If this failed, a Python program could take another request's answer for its own, lose a part
+of what it read, or get something else than an exception from a broken broker."""
 import datetime
 import os
 import stat

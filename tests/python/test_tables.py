@@ -1,5 +1,5 @@
-"""If this failed, the Python client would call a status, a state or a field by another name than the
-service does, or its types would say something else than its code."""
+"""If this failed, the Python client would call a status, a state or a field by another name than
+the service does, or its types would say something else than its code."""
 import os
 import re
 import shutil

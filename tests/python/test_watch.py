@@ -1,4 +1,5 @@
-"""If this failed, somebody who follows a space from Python would miss a change, or see one twice."""
+"""If this failed, somebody who follows a space from Python would miss a change, or see one
+twice."""
 import asyncio
 import tempfile
 import unittest

@@ -54,7 +54,7 @@ def stub():
     aio = ast.parse((PACKAGE / "aio.py").read_text())
     lines = [HEAD]
     for node in aio.body:
-        if not isinstance(node, ast.ClassDef):
+        if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
             continue
         lines += ["", f"class {node.name}:"]
         for method in methods(node.body):

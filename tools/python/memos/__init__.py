@@ -14,9 +14,9 @@ becomes an exception named after the status: `NotFound`, `Denied`, `Conflict` an
 from .aio import AsyncClient, AsyncWatch
 from .client import Client, Watch
 from .errors import (
-    Busy, Cancelled, Conflict, Corrupt, Deadline, Denied, Error, Exists, Forgotten, Frozen, Internal,
-    Invalid, IOFailed, NoMemory, NoSpace, NotFound, Stale, Status, TooLarge, Unavailable,
-    Unsupported)
+    Busy, Cancelled, Conflict, Corrupt, Deadline, Denied, Error, Exists, Forgotten, Frozen,
+    Internal, Invalid, IOFailed, NoMemory, NoSpace, NotFound, Stale, Status, TooLarge,
+    Unavailable, Unsupported)
 from .model import (
     ArchiveSummary, Checkpoint, Cube, Draft, Event, Filter, FsckReport, Grant, Hit, Hits, Key, Kind,
     Log, LogEntry, LogRecord, Metric, Operation, Outcome, Page, Query, Ref, RollbackItem, Source,

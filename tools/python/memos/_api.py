@@ -1,7 +1,8 @@
 """The methods that both clients have.
 
-`_run` of a client drives an operation: `Client` returns its result, `AsyncClient` an awaitable of it.
-The annotations are those of `Client`; those of `AsyncClient` are in aio.pyi, which is made from here.
+`_run` of a client drives an operation: `Client` returns its result, `AsyncClient` an awaitable of
+it. The annotations are those of `Client`; those of `AsyncClient` are in aio.pyi, which is made
+from here.
 """
 from __future__ import annotations
 
@@ -32,12 +33,12 @@ UNCHANGED: Any = _Unchanged()
 
 
 class Api:
-    """Everything that can be asked of a broker. Unless said otherwise a call raises `Error`s: what the
-    broker refused, `Unavailable`, or `Deadline`.
+    """Everything that can be asked of a broker. Unless said otherwise a call raises `Error`s:
+    what the broker refused, `Unavailable`, or `Deadline`.
 
-    space: "acme/alice". reason: why, kept in the history. key: an idempotency key; a change that is
-    sent again with the same key is applied once. as_of: a sequence number (int) or a time (datetime)
-    of the history, to read as it was.
+    space: "acme/alice". reason: why, kept in the history. key: an idempotency key; a change that
+    is sent again with the same key is applied once. as_of: a sequence number (int) or a time
+    (datetime) of the history, to read as it was.
     """
 
     def _run(self, operation: Operation[T]) -> T:
@@ -65,8 +66,8 @@ class Api:
 
     def put_many(self, space: str, drafts: Sequence[Union[Draft, str, bytes]], *,
                  reason: str = "", key: IdempotencyKey = None) -> model.Outcome:
-        """Make 1 to 1000 cubes in one change: all or none. The outcome's refs are in the order of the
-        drafts."""
+        """Make 1 to 1000 cubes in one change: all or none. The outcome's refs are in the order of
+        the drafts."""
         return self._run(operations.put(space, drafts, reason, key))
 
     def update(self, space: str, id: Id, content: Optional[Content] = UNCHANGED, *,
@@ -227,8 +228,8 @@ class Api:
 
     def export(self, space: str, path: Union[str, Path],
                id: Optional[Id] = None) -> model.ArchiveSummary:
-        """Write a space, or one cube, to a file that proves itself. It appears when it is whole, and
-        replaces one of that name."""
+        """Write a space, or one cube, to a file that proves itself. It appears when it is whole,
+        and replaces one of that name."""
         return self._run(operations.export(space, path, id))
 
     def import_(self, space: str, path: Union[str, Path], *, reason: str = "",

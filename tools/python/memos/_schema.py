@@ -1,7 +1,7 @@
 """The generated protobuf module.
 
-An installed package has it beside this file. In a checkout it lies in a build folder of the project,
-or in the folder that MEMOS_SCHEMA_DIR names.
+An installed package has it beside this file. In a checkout it lies in a build folder of the
+project, or in the folder that MEMOS_SCHEMA_DIR names.
 """
 from __future__ import annotations
 

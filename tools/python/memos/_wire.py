@@ -1,7 +1,7 @@
 """Requests and replies as frames, and what both clients do with them.
 
-An operation is a generator: it yields `Call`s, is sent the `Answer`s, and returns its result. It knows
-no socket, so that the synchronous and the asynchronous client drive the same ones.
+An operation is a generator: it yields `Call`s, is sent the `Answer`s, and returns its result. It
+knows no socket, so that the synchronous and the asynchronous client drive the same ones.
 """
 from __future__ import annotations
 

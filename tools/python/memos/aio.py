@@ -4,10 +4,9 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import zmq
-import zmq.asyncio
 
 from . import _address, _wire, model
 from ._api import Api
@@ -18,9 +17,70 @@ from ._wire import Answer, Call, Operation
 from .errors import Deadline, Error, Unavailable, Unsupported, error_of
 
 
+TURN_MESSAGES_MAX = 100
+
+
+class _Pump:
+    """A socket in the running event loop.
+
+    ZeroMQ's descriptor tells of changes, not of states, and any use of the socket may be what takes
+    the news: so every use is followed by a turn, which looks at everything there is.
+    """
+
+    def __init__(self, socket: Any, take: Callable[[List[bytes]], None]):
+        self._socket = socket
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._writable = asyncio.Event()
+        self._descriptor = socket.FD
+        self._loop.add_reader(self._descriptor, self._turn)
+        self._loop.call_soon(self._turn)
+
+    def close(self) -> None:
+        """Close the socket. What was not received is lost."""
+        self._loop.remove_reader(self._descriptor)
+        self._socket.close()
+
+    def send_now(self, parts: List[bytes]) -> bool:
+        """Send, when it can be done at once."""
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK)
+        except zmq.Again:
+            self._writable.clear()
+            return False
+        finally:
+            self._loop.call_soon(self._turn)
+        return True
+
+    async def send(self, parts: List[bytes], timeout: float) -> bool:
+        """Send, waiting at most timeout seconds until it can be done."""
+        deadline = time.monotonic() + timeout
+        while not self.send_now(parts):
+            try:
+                await asyncio.wait_for(self._writable.wait(), deadline - time.monotonic())
+            except asyncio.TimeoutError:
+                return False
+        return True
+
+    def _turn(self) -> None:
+        if self._socket.closed:
+            return
+        for _ in range(TURN_MESSAGES_MAX):
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._take(parts)
+        events = self._socket.EVENTS  # this too may take the news of a message
+        if events & zmq.POLLIN:
+            self._loop.call_soon(self._turn)
+        if events & zmq.POLLOUT:
+            self._writable.set()
+
+
 class AsyncClient(Api):
-    """One connection to a broker, for the tasks of one event loop: as many calls at once as there are
-    tasks. An asynchronous context manager; the arguments are those of `Client`.
+    """One connection to a broker, for the tasks of one event loop: as many calls at once as there
+    are tasks. An asynchronous context manager; the arguments are those of `Client`.
 
     A call whose task is cancelled is cancelled at the broker too. Files (`export`, `import_`) are
     read and written in the loop's thread.
@@ -31,8 +91,7 @@ class AsyncClient(Api):
         self._options = _wire.Options(address, server_key, key_file, timeout)
         self._last_id = 0
         self._waiting: Dict[int, asyncio.Queue[Any]] = {}
-        self._reader: Optional[asyncio.Task[None]] = None
-        self._socket: Any = None
+        self._pump: Optional[_Pump] = None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -47,20 +106,18 @@ class AsyncClient(Api):
 
     async def close(self) -> None:
         """Give the connection up. Calls that wait end with Unavailable."""
-        if self._reader:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-            self._reader = None
-        if self._socket:
-            self._socket.close()
+        if self._pump:
+            self._pump.close()
+            self._pump = None
         self._tell_all(Unavailable("the client was closed"))
 
     def watch(self, space: str) -> AsyncWatch:
-        """The changes of a space from the first `next` on: `async for event in client.watch(...)`."""
+        """The changes of a space from the first `next` on: `async for event in
+        client.watch(...)`."""
         return AsyncWatch(self, space)
 
     def _open_socket(self, kind: int, address: str) -> Any:
-        socket = zmq.asyncio.Context.instance().socket(kind)
+        socket: Any = zmq.Context.instance().socket(kind)
         try:
             self._options.apply(socket)
             socket.connect(address)
@@ -83,24 +140,27 @@ class AsyncClient(Api):
             return done.value
 
     async def _call(self, call: Call) -> Answer:
-        if self._socket is None:
-            self._socket = self._open_socket(zmq.DEALER, self._options.address)
-        if self._reader is None or self._reader.done():
-            self._reader = asyncio.get_running_loop().create_task(self._read())
-        await self._wait_writable()
+        if self._pump is None:
+            self._pump = _Pump(self._open_socket(zmq.DEALER, self._options.address), self._take)
         self._last_id += 1
         request_id = self._last_id
         answers: asyncio.Queue[Any] = asyncio.Queue()
         self._waiting[request_id] = answers
         try:
-            await self._socket.send_multipart(
-                _wire.pack(call, request_id, self._options.timeout))
+            await self._send(self._pump, _wire.pack(call, request_id, self._options.timeout))
             return await self._await_answer(call, answers)
         except asyncio.CancelledError:
             self._cancel(request_id)
             raise
         finally:
             del self._waiting[request_id]
+
+    async def _send(self, pump: _Pump, parts: List[bytes]) -> None:
+        if await pump.send(parts, _wire.CONNECT_FAIR):
+            return
+        _address.probe(self.address)
+        if not await pump.send(parts, self._options.timeout):
+            raise Unavailable(self._options.no_broker())
 
     async def _await_answer(self, call: Call, answers: asyncio.Queue[Any]) -> Answer:
         timeout = self._options.timeout
@@ -116,34 +176,24 @@ class AsyncClient(Api):
             if call.on_more:
                 call.on_more(answer)
 
-    async def _wait_writable(self) -> None:
-        if await self._socket.poll(int(_wire.CONNECT_FAIR * 1000), zmq.POLLOUT):
-            return
-        _address.probe(self.address)
-        if not await self._socket.poll(int(self._options.timeout * 1000), zmq.POLLOUT):
-            raise Unavailable(self._options.no_broker())
-
     def _cancel(self, request_id: int) -> None:
         """Tell the broker, if it can be done at once. Its answer finds nobody."""
         self._last_id += 1
         call = Call("cancel", pb.Cancel(request_id=request_id))
-        sent = self._socket.send_multipart(
-            _wire.pack(call, self._last_id, self._options.timeout), zmq.NOBLOCK)
-        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._pump:
+            self._pump.send_now(_wire.pack(call, self._last_id, self._options.timeout))
 
-    async def _read(self) -> None:
-        while True:
-            parts = await self._socket.recv_multipart()
-            try:
-                answer = _wire.unpack(parts)
-            except Error as error:
-                self._tell_all(error)  # it may have been anybody's
-                continue
-            if answer.reply.id == 0 and answer.reply.status != 0:
-                self._tell_all(error_of(answer.reply.status, answer.reply.message,
-                                        answer.reply.hint))
-            elif answer.reply.id in self._waiting:
-                self._waiting[answer.reply.id].put_nowait(answer)
+    def _take(self, parts: List[bytes]) -> None:
+        try:
+            answer = _wire.unpack(parts)
+        except Error as error:
+            self._tell_all(error)  # it may have been anybody's
+            return
+        if answer.reply.id == 0 and answer.reply.status != 0:
+            self._tell_all(
+                error_of(answer.reply.status, answer.reply.message, answer.reply.hint))
+        elif answer.reply.id in self._waiting:
+            self._waiting[answer.reply.id].put_nowait(answer)
 
     def _tell_all(self, error: Error) -> None:
         for answers in self._waiting.values():
@@ -151,8 +201,8 @@ class AsyncClient(Api):
 
 
 class AsyncWatch:
-    """The changes of one space, each once and in order. An asynchronous iterator and context manager;
-    see `Watch`."""
+    """The changes of one space, each once and in order. An asynchronous iterator and context
+    manager; see `Watch`."""
 
     def __init__(self, client: AsyncClient, space: str):
         self._client = client
@@ -170,6 +220,7 @@ class AsyncWatch:
     def close(self) -> None:
         """Watch no more."""
         if self._socket:
+            asyncio.get_running_loop().remove_reader(self._socket.FD)
             self._socket.close()
             self._socket = None
 
@@ -193,7 +244,21 @@ class AsyncWatch:
             if deadline is not None and now >= deadline:
                 return None
             until = self._state.ask_at if deadline is None else min(self._state.ask_at, deadline)
-            await self._socket.poll(int(max(0.0, until - now) * 1000) + 1, zmq.POLLIN)
+            await self._wait(max(0.0, until - now))
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait until something may have been published. The descriptor stays readable until the
+        socket is used, so that it is watched for one piece of news at a time."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._socket.FD, ready.set)
+        try:
+            if not self._socket.EVENTS & zmq.POLLIN:
+                await asyncio.wait_for(ready.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            if self._socket:
+                loop.remove_reader(self._socket.FD)
 
     async def _open(self) -> None:
         if self._socket:
@@ -215,9 +280,11 @@ class AsyncWatch:
                 await self._ask()
             event = await self._client._run(state.next_missed())
             while event is None and not state.behind:
-                if not await self._socket.poll(0, zmq.POLLIN):
+                try:
+                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
                     return None
-                event = state.take(await self._socket.recv_multipart())
+                event = state.take(parts)
             if event is not None:
                 return event
 

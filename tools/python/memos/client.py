@@ -18,10 +18,10 @@ from .errors import Deadline, Unavailable, Unsupported
 class Client(Api):
     """One connection to a broker, for one thread at a time. A context manager.
 
-    address: "ipc:///path/memosd.sock" or "tcp://host:port"; None: $MEMOS_ADDRESS, else the user's own
-    broker. server_key: the broker's CURVE public key (Z85); None: $MEMOS_SERVER_KEY, else no
-    encryption. key_file: the caller's key pair (memosctl key new); None: $MEMOS_KEY_FILE, else one is
-    made up. timeout: seconds to wait for an answer, counted from the last sign of life.
+    address: "ipc:///path/memosd.sock" or "tcp://host:port"; None: $MEMOS_ADDRESS, else the user's
+    own broker. server_key: the broker's CURVE public key (Z85); None: $MEMOS_SERVER_KEY, else no
+    encryption. key_file: the caller's key pair (memosctl key new); None: $MEMOS_KEY_FILE, else
+    one is made up. timeout: seconds to wait for an answer, counted from the last sign of life.
     """
 
     def __init__(self, address: Optional[str] = None, server_key: Union[str, bytes, None] = None,
@@ -110,8 +110,8 @@ class Client(Api):
 class Watch:
     """The changes of one space, each once and in order. An iterator and a context manager.
 
-    What the broker's PUB socket loses is read from the log. It asks through its client, so that both
-    belong to one thread, and is closed before it.
+    What the broker's PUB socket loses is read from the log. It asks through its client, so that
+    both belong to one thread, and is closed before it.
     """
 
     def __init__(self, client: Client, space: str):
@@ -147,8 +147,8 @@ class Watch:
         return event
 
     def next(self, timeout: Optional[float] = None) -> Optional[model.Event]:
-        """The next change; None when none came within timeout seconds (None: wait for ever). After an
-        exception the watch can be used on, and still misses nothing."""
+        """The next change; None when none came within timeout seconds (None: wait for ever).
+        After an exception the watch can be used on, and still misses nothing."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             event = self._next_now()

@@ -1,7 +1,7 @@
 """What goes to the service and comes back from it, as plain data.
 
-Ids are `uuid.UUID`; times are `datetime` in UTC, None when not given. Where a time is taken, an int is
-microseconds since 1970.
+Ids are `uuid.UUID`; times are `datetime` in UTC, None when not given. Where a time is taken, an
+int is microseconds since 1970.
 """
 from __future__ import annotations
 
