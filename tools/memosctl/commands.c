@@ -1,0 +1,178 @@
+#include "tools/memosctl/commands.h"
+
+#include <string.h>
+
+#define DRAFT_OPTIONS                                                                              \
+    CTL_TITLE, CTL_SUBTYPE, CTL_TAG, CTL_SPEAKER, CTL_LANGUAGE, CTL_EVENT_TIME, CTL_CODEC,         \
+        CTL_MODEL, CTL_DERIVED, CTL_SOURCE_OF, CTL_ATTRIBUTE, CTL_READER, CTL_VALID_FROM,          \
+        CTL_VALID_TO, CTL_EXPIRES, CTL_TTL, CTL_RETAIN_UNTIL, CTL_PRIORITY, CTL_SENSITIVITY
+#define FILTER_OPTIONS                                                                             \
+    CTL_ANY_KIND, CTL_ANY_SUBTYPE, CTL_WITH_TAG, CTL_ANY_STATE, CTL_BY_SPEAKER, CTL_FROM_SOURCE,   \
+        CTL_SINCE, CTL_UNTIL, CTL_STALE, CTL_AS_OF
+#define CHANGE_OPTIONS CTL_REASON, CTL_IDEMPOTENCY_KEY
+
+#define OPTIONS(...) ((const enum ctl_option[]){__VA_ARGS__, CTL_NONE})
+#define NO_OPTIONS ((const enum ctl_option[]){CTL_NONE})
+
+static const struct ctl_command commands[] = {
+    {"up", "", "start a broker for yourself, in the background",
+        "Starts memosd in a session of its own, waits until it serves, and says where things are. "
+        "A broker that runs already is left as it is.",
+        OPTIONS(CTL_MEMOSD, CTL_CONFIG, CTL_DATA_DIR, CTL_LISTEN, CTL_LOG_FILE), 0, 0, false,
+        ctl_run_up},
+    {"down", "", "stop your broker",
+        "Finds the broker that listens at its address, or holds the store of --data-dir; asks it "
+        "to finish (SIGTERM), and waits for it.",
+        OPTIONS(CTL_DATA_DIR), 0, 0, false, ctl_run_down},
+    {"status", "", "what runs, as whom, and how much there is", NULL, NO_OPTIONS, 0, 0, false,
+        ctl_run_status},
+    {"put", "SPACE TEXT|@FILE|-", "remember something new", NULL,
+        OPTIONS(CTL_KIND, CTL_EXTERNAL_ID, DRAFT_OPTIONS, CHANGE_OPTIONS), 2, 2, false,
+        ctl_run_put},
+    {"get", "SPACE ID...", "print what cubes say",
+        "To a file or a pipe the payload goes byte for byte.",
+        OPTIONS(CTL_VERSION_OF, CTL_AS_OF, CTL_OUTPUT, CTL_PEEK), 2, CTL_OPERANDS_MAX, false,
+        ctl_run_get},
+    {"show", "SPACE ID", "one cube: what it says, where it is from, all its versions", NULL,
+        OPTIONS(CTL_VERSION_OF, CTL_AS_OF), 2, 2, false, ctl_run_show},
+    {"search", "SPACE TEXT", "find cubes by words",
+        "With --queries there are no operands but SPACE, which a line's own \"space\" overrides; "
+        "each line is answered with one line of JSON.",
+        OPTIONS(CTL_TOP_K, CTL_QUERIES, CTL_IDS_ONLY, CTL_SEARCH_LANGUAGE, FILTER_OPTIONS), 0,
+        CTL_OPERANDS_MAX, false, ctl_run_search},
+    {"list", "SPACE", "list cubes, newest first", NULL,
+        OPTIONS(CTL_LIMIT, CTL_OLDEST, FILTER_OPTIONS), 1, 1, false, ctl_run_list},
+    {"log", "SPACE", "list changes, newest first", NULL, OPTIONS(CTL_FROM, CTL_LIMIT, CTL_OLDEST),
+        1, 1, false, ctl_run_log},
+    {"history", "SPACE ID", "list the versions of a cube", NULL, OPTIONS(CTL_LIMIT), 2, 2, false,
+        ctl_run_history},
+    {"diff", "SPACE ID [FROM [TO]]", "what changed between two versions of a cube",
+        "FROM and TO are versions (3), records (r120) or times. Without TO: the current version; "
+        "without FROM: the version before.",
+        OPTIONS(CTL_WORDS, CTL_CONTEXT), 2, 4, false, ctl_run_diff},
+    {"update", "SPACE ID [TEXT|@FILE|-]", "correct a cube: its text, or what is known about it",
+        "What is not given stays as it is. --tag, --reader, --source and --attribute replace all "
+        "that there are; `memosctl tag` adds.",
+        OPTIONS(CTL_EXPECT, CTL_TRANSFORM, DRAFT_OPTIONS, CHANGE_OPTIONS), 2, 3, false,
+        ctl_run_update},
+    {"tag", "SPACE ID [TAG...]", "add tags to a cube, or take them away", NULL,
+        OPTIONS(CTL_REMOVE, CTL_EXPECT, CHANGE_OPTIONS), 2, CTL_OPERANDS_MAX, false, ctl_run_tag},
+    {"merge", "SPACE TEXT|@FILE|- ID ID...", "join cubes into a new one", NULL,
+        OPTIONS(CTL_KIND, CTL_EXTERNAL_ID, DRAFT_OPTIONS, CHANGE_OPTIONS), 4, CTL_OPERANDS_MAX,
+        false, ctl_run_merge},
+    {"state", "SPACE STATE ID...", "bring cubes into a state",
+        "States that can be asked for: activated, frozen, archived, expired, merged.",
+        OPTIONS(CHANGE_OPTIONS), 3, CTL_OPERANDS_MAX, false, ctl_run_state},
+    {"freeze", "SPACE ID...", "refuse changes of cubes", NULL, OPTIONS(CHANGE_OPTIONS), 2,
+        CTL_OPERANDS_MAX, false, ctl_run_freeze},
+    {"thaw", "SPACE ID...", "take changes of frozen cubes again", NULL, OPTIONS(CHANGE_OPTIONS), 2,
+        CTL_OPERANDS_MAX, false, ctl_run_thaw},
+    {"archive", "SPACE ID...", "put cubes away: not searched unless asked for", NULL,
+        OPTIONS(CHANGE_OPTIONS), 2, CTL_OPERANDS_MAX, false, ctl_run_archive},
+    {"restore", "SPACE ID...", "bring archived, expired or merged cubes back", NULL,
+        OPTIONS(CHANGE_OPTIONS), 2, CTL_OPERANDS_MAX, false, ctl_run_restore},
+    {"feedback", "SPACE ID VALUE", "say how useful a cube was, from -1 to 1", NULL, NO_OPTIONS, 3,
+        3, false, ctl_run_feedback},
+    {"rollback", "SPACE [ID...]", "go back: cubes, or the whole space",
+        "Appends versions equal to the old ones, so that it can be undone: roll back to the record "
+        "before it. For a whole space it asks first.",
+        OPTIONS(CTL_TO, CTL_TO_TIME, CTL_TO_VERSION, CTL_INCLUDE_FROZEN, CTL_DRY_RUN, CTL_YES,
+            CTL_WORDS, CHANGE_OPTIONS),
+        1, CTL_OPERANDS_MAX, true, ctl_run_rollback},
+    {"forget", "SPACE ID...", "destroy what cubes say, and what was derived from them",
+        "The payload cannot be read from any file afterwards; the history keeps that it was there. "
+        "On a terminal it asks first.",
+        OPTIONS(CTL_FORCE, CTL_DRY_RUN, CTL_YES, CHANGE_OPTIONS), 2, CTL_OPERANDS_MAX, true,
+        ctl_run_forget},
+    {"verify", "SPACE", "prove that the history is whole",
+        "Ends with 16 (CORRUPT) and names the first bad record if it is not.", OPTIONS(CTL_FROM), 1,
+        1, true, ctl_run_verify},
+    {"checkpoint", "SPACE", "sign the head of the history, or check such a signature", NULL,
+        OPTIONS(CTL_CHECKPOINT_OUT, CTL_CHECKPOINT_LIST, CTL_CHECK, CTL_OFFLINE, CTL_PUBLIC_KEY), 0,
+        1, false, ctl_run_checkpoint},
+    {"fsck", "", "check the whole store, and repair its indexes",
+        "Ends with 16 (CORRUPT) if problems are left.", OPTIONS(CTL_REPAIR), 0, 0, true,
+        ctl_run_fsck},
+    {"export", "SPACE [ID]", "write a space or a cube to one self-verifying file", NULL,
+        OPTIONS(CTL_OUTPUT), 1, 2, true, ctl_run_export},
+    {"import", "SPACE FILE...", "take in conversations, texts and archives",
+        "Doing it twice changes nothing. SPACE may be `-` where --map names the field with the "
+        "space; FILE may be `-`. See memosctl(1) for the formats.",
+        OPTIONS(CTL_FORMAT, CTL_MAP, CTL_CHUNK_BYTES, CTL_SKIP_BAD, CTL_TAG, CTL_SUBTYPE,
+            CTL_LANGUAGE, CTL_DRY_RUN, CTL_REASON),
+        2, CTL_OPERANDS_MAX, true, ctl_run_import},
+    {"spaces", "", "list the spaces that you may read", NULL, OPTIONS(CTL_LIMIT), 0, 0, false,
+        ctl_run_spaces},
+    {"stats", "", "counters of the broker", NULL, OPTIONS(CTL_FILTER, CTL_PROMETHEUS), 0, 0, false,
+        ctl_run_stats},
+    {"watch", "SPACE", "print changes as they happen", NULL, OPTIONS(CTL_COUNT), 1, 1, false,
+        ctl_run_watch},
+    {"top", "", "what the broker does, live; q ends it", NULL, OPTIONS(CTL_INTERVAL, CTL_COUNT), 0,
+        0, false, ctl_run_top},
+    {"key new", "FILE", "make a key pair and print its public key", NULL, NO_OPTIONS, 1, 1, false,
+        ctl_run_key_new},
+    {"key allow", "PUBLIC_KEY PRINCIPAL", "let a public key stand for a principal", NULL,
+        OPTIONS(CTL_IDEMPOTENCY_KEY), 2, 2, false, ctl_run_key_allow},
+    {"key revoke", "PUBLIC_KEY", "let a public key stand for nobody", NULL,
+        OPTIONS(CTL_IDEMPOTENCY_KEY), 1, 1, false, ctl_run_key_revoke},
+    {"key list", "", "list the keys that are allowed", NULL, NO_OPTIONS, 0, 0, false,
+        ctl_run_key_list},
+    {"grant add", "PRINCIPAL SPACES RIGHTS", "let a principal read, write or admin spaces",
+        "SPACES is a name, all below a prefix (\"acme/*\"), or \"*\". Each right holds the one "
+        "before it.",
+        OPTIONS(CTL_IDEMPOTENCY_KEY), 3, 3, false, ctl_run_grant_add},
+    {"grant remove", "PRINCIPAL SPACES", "take a grant away", NULL, OPTIONS(CTL_IDEMPOTENCY_KEY), 2,
+        2, false, ctl_run_grant_remove},
+    {"grant list", "", "list the grants", NULL, NO_OPTIONS, 0, 0, false, ctl_run_grant_list},
+    {"completion", "bash", "print the completion for a shell", NULL, NO_OPTIONS, 1, 1, false,
+        ctl_run_completion},
+    {"help", "[COMMAND]", "show help", NULL, NO_OPTIONS, 0, 2, false, ctl_run_help},
+    {"version", "", "print the version", NULL, NO_OPTIONS, 0, 0, false, ctl_run_version},
+};
+
+const enum ctl_option ctl_global_options[] = {CTL_ADDRESS, CTL_SERVER_KEY, CTL_KEY_FILE, CTL_SPACE,
+    CTL_JSON, CTL_TIMEOUT, CTL_COLOR, CTL_QUIET, CTL_HELP, CTL_NONE};
+
+const struct ctl_command *ctl_commands(size_t *out_count)
+{
+    *out_count = sizeof commands / sizeof commands[0];
+    return commands;
+}
+
+bool ctl_command_has_space(const struct ctl_command *command)
+{
+    return strncmp(command->operands, "SPACE", 5) == 0;
+}
+
+static bool holds(const enum ctl_option *options, enum ctl_option option)
+{
+    for (; *options != CTL_NONE; options++) {
+        if (*options == option) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool ctl_command_takes(const struct ctl_command *command, enum ctl_option option)
+{
+    return holds(ctl_global_options, option) || holds(command->options, option);
+}
+
+const struct ctl_command *ctl_command_find(
+    const char *const words[], size_t count, size_t *out_words)
+{
+    for (size_t i = 0; count > 0 && i < sizeof commands / sizeof commands[0]; i++) {
+        const char *name = commands[i].name;
+        size_t first = strcspn(name, " ");
+        if (strlen(words[0]) != first || strncmp(words[0], name, first) != 0) {
+            continue;
+        }
+        bool is_two = name[first] == ' ';
+        if (!is_two || (count > 1 && strcmp(words[1], name + first + 1) == 0)) {
+            *out_words = is_two ? 2 : 1;
+            return &commands[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,121 @@
+/* The options of memosctl, one table for all commands. A name means the same wherever it is taken;
+ * a command lists those that it takes (commands.c).
+ *
+ * X(ID, "name", letter or 0, "ARGUMENT" or NULL, "what it does"). Of two ids with one name a
+ * command takes at most one: they differ in what they are for. */
+#ifndef TOOLS_MEMOSCTL_OPTIONS_H
+#define TOOLS_MEMOSCTL_OPTIONS_H
+
+#define CTL_OPTION_TABLE(X)                                                                        \
+    X(HELP, "help", 'h', NULL, "show this help")                                                   \
+    X(ADDRESS, "address", 0, "ADDRESS",                                                            \
+        "the broker's address (default: $MEMOS_ADDRESS, else your own broker's socket)")           \
+    X(SERVER_KEY, "server-key", 0, "KEY",                                                          \
+        "the broker's public key, which encrypts the connection (default: "                        \
+        "$MEMOS_SERVER_KEY)")                                                                      \
+    X(KEY_FILE, "key-file", 0, "FILE", "your own key pair (default: $MEMOS_KEY_FILE)")             \
+    X(SPACE, "space", 0, "SPACE",                                                                  \
+        "the space, instead of the first operand (default where one is missing: "                  \
+        "$MEMOS_SPACE)")                                                                           \
+    X(JSON, "json", 0, NULL, "print JSON; its shape is in the manual page")                        \
+    X(TIMEOUT, "timeout", 0, "TIME",                                                               \
+        "wait so long for an answer, as 500ms, 30s or 5m (default: 30s; verify, fsck, "            \
+        "export, import, forget and rollback: 1h)")                                                \
+    X(COLOR, "color", 0, "WHEN", "auto, always or never; NO_COLOR in the environment is never")    \
+    X(QUIET, "quiet", 'q', NULL, "no progress and no remarks, only results and errors")            \
+    /* what a cube says */                                                                         \
+    X(TITLE, "title", 0, "TEXT", "title")                                                          \
+    X(KIND, "kind", 0, "KIND", "plaintext, activation or parametric (default: plaintext)")         \
+    X(SUBTYPE, "subtype", 0, "WORD", "subtype: fact, preference, event, document, message, ...")   \
+    X(TAG, "tag", 't', "TAG", "a tag; may be repeated")                                            \
+    X(SPEAKER, "speaker", 0, "NAME", "who said it")                                                \
+    X(LANGUAGE, "language", 0, "TAG", "language of the text: en, de, ...")                         \
+    X(EXTERNAL_ID, "external-id", 0, "ID", "your own id of it, unique in the space")               \
+    X(EVENT_TIME, "event-time", 0, "TIME", "when it was said or happened")                         \
+    X(CODEC, "codec", 0, "TYPE", "what the payload is (default: text/plain; charset=utf-8)")       \
+    X(MODEL, "model", 0, "HEX", "fingerprint of the model that it was made by or is bound to")     \
+    X(DERIVED, "derived-from", 0, "ID[@N]",                                                        \
+        "a cube, or a version of it, that it was made from; may be repeated")                      \
+    X(SOURCE_OF, "source", 0, "TYPE:URI[#OFFSET+LENGTH]",                                          \
+        "where it was learned: message, file, uri or tool; may be repeated")                       \
+    X(ATTRIBUTE, "attribute", 0, "NAME=TEXT", "anything else about it; may be repeated")           \
+    X(READER, "reader", 0, "NAME", "only these may read it, and administrators; may be repeated")  \
+    X(VALID_FROM, "valid-from", 0, "TIME", "the fact holds from then on")                          \
+    X(VALID_TO, "valid-to", 0, "TIME", "the fact holds until then")                                \
+    X(EXPIRES, "expires", 0, "TIME", "it expires then")                                            \
+    X(TTL, "ttl", 0, "AGE", "it expires after so long: 90s, 15m, 3h, 2d, 4w")                      \
+    X(RETAIN_UNTIL, "retain-until", 0, "TIME", "it is not forgotten before then")                  \
+    X(PRIORITY, "priority", 0, "N", "1 to 255 (default: 128)")                                     \
+    X(SENSITIVITY, "sensitivity", 0, "WORD", "public, normal, confidential or secret")             \
+    /* how a change is made */                                                                     \
+    X(REASON, "reason", 'm', "TEXT", "why; kept in the history")                                   \
+    X(IDEMPOTENCY_KEY, "idempotency-key", 0, "TEXT",                                               \
+        "a change sent again with it is applied once")                                             \
+    X(EXPECT, "expect", 0, "N", "only if the cube still is at version N")                          \
+    X(TRANSFORM, "transform", 0, NULL, "record it as a transformation, not as a correction")       \
+    X(REMOVE, "remove", 'r', "TAG", "take a tag away; may be repeated")                            \
+    X(TO, "to", 0, "SEQ|TIME",                                                                     \
+        "go back to the end of this record, or to this time; 0: the beginning")                    \
+    X(TO_TIME, "to-time", 0, "TIME", "go back to this time, whatever it looks like")               \
+    X(TO_VERSION, "to-version", 0, "N", "go back to this version of the one cube")                 \
+    X(INCLUDE_FROZEN, "include-frozen", 0, NULL, "frozen cubes go back, too")                      \
+    X(DRY_RUN, "dry-run", 'n', NULL, "only say what would be done")                                \
+    X(YES, "yes", 'y', NULL, "do not ask")                                                         \
+    X(FORCE, "force", 'f', NULL, "although its retention has not ended")                           \
+    /* which cubes */                                                                              \
+    X(ANY_KIND, "kind", 0, "KIND", "only this kind; may be repeated")                              \
+    X(ANY_SUBTYPE, "subtype", 0, "WORD", "only this subtype; may be repeated")                     \
+    X(WITH_TAG, "tag", 't', "TAG", "only with this tag; repeated: with all of them")               \
+    X(ANY_STATE, "state", 's', "STATE",                                                            \
+        "only in this state, or `all`; may be repeated (default: generated, activated, "           \
+        "frozen)")                                                                                 \
+    X(BY_SPEAKER, "speaker", 0, "NAME", "only what this one said")                                 \
+    X(FROM_SOURCE, "source", 0, "URI", "only what was learned there")                              \
+    X(SINCE, "since", 0, "TIME", "only what happened then or later")                               \
+    X(UNTIL, "until", 0, "TIME", "only what happened before then")                                 \
+    X(STALE, "stale", 0, NULL, "also what was derived from something that no longer stands")       \
+    X(AS_OF, "as-of", 0, "SEQ|TIME", "as it was after this record, or at this time")               \
+    X(VERSION_OF, "version", 'v', "N", "this version (default: the current one)")                  \
+    /* how much, and how it is shown */                                                            \
+    X(LIMIT, "limit", 'l', "N", "at most so many (default: 100; 0: all)")                          \
+    X(OLDEST, "oldest-first", 0, NULL, "oldest first")                                             \
+    X(TOP_K, "top-k", 'k', "N", "at most so many hits (default: 10; at most 1000)")                \
+    X(QUERIES, "queries", 0, "FILE",                                                               \
+        "answer every line of this file: {\"id\", \"space\", \"text\", \"top_k\"}; -: "            \
+        "standard input")                                                                          \
+    X(IDS_ONLY, "ids-only", 0, NULL, "no texts, only ids and scores")                              \
+    X(SEARCH_LANGUAGE, "language", 0, "TAG", "language of the query (default: worked out)")        \
+    X(FROM, "from", 0, "SEQ", "begin at this record")                                              \
+    X(WORDS, "words", 'w', NULL, "show changed words inside lines")                                \
+    X(CONTEXT, "context", 'U', "N", "lines shown around a change (default: 3)")                    \
+    X(OUTPUT, "output", 'o', "FILE", "write to this file; -: standard output")                     \
+    X(PEEK, "peek", 0, NULL, "do not count this as a read")                                        \
+    X(COUNT, "count", 'c', "N", "stop after so many")                                              \
+    X(INTERVAL, "interval", 'i', "TIME", "time between two looks (default: 1s)")                   \
+    X(FILTER, "filter", 0, "TEXT", "only metrics whose names hold this")                           \
+    X(PROMETHEUS, "prometheus", 0, NULL, "print in the text format of Prometheus")                 \
+    /* proof */                                                                                    \
+    X(CHECKPOINT_OUT, "out", 0, "FILE", "also write the checkpoint to this file")                  \
+    X(CHECKPOINT_LIST, "list", 0, NULL, "list the checkpoints that there are")                     \
+    X(CHECK, "check", 0, "FILE", "check a checkpoint from a file: signature, and head")            \
+    X(OFFLINE, "offline", 0, NULL, "with --check: only the signature, without a broker")           \
+    X(PUBLIC_KEY, "public-key", 0, "HEX", "with --check: the key that must have signed it")        \
+    X(REPAIR, "repair", 0, NULL, "rebuild what can be rebuilt from the history")                   \
+    /* import */                                                                                   \
+    X(FORMAT, "format", 0, "FORMAT",                                                               \
+        "jsonl, messages, chatgpt, text, markdown or archive (default: worked out)")               \
+    X(MAP, "map", 0, "FIELD=NAME,...",                                                             \
+        "where jsonl has our fields: space, session, time, speaker, text, id, title, "             \
+        "caption, language, tag")                                                                  \
+    X(CHUNK_BYTES, "chunk-bytes", 0, "N", "text and markdown: length of a piece (default: 1200)")  \
+    X(SKIP_BAD, "skip-bad", 0, NULL, "count what cannot be read, and go on")                       \
+    /* the service */                                                                              \
+    X(MEMOSD, "memosd", 0, "PATH",                                                                 \
+        "the broker's program (default: beside memosctl, else in PATH)")                           \
+    X(CONFIG, "config", 0, "FILE", "the broker's configuration")                                   \
+    X(DATA_DIR, "data-dir", 0, "FOLDER", "the store (default: $XDG_DATA_HOME/memos)")              \
+    X(LISTEN, "listen", 0, "ADDRESS", "where the broker listens; may be repeated")                 \
+    X(LOG_FILE, "log-file", 0, "FILE",                                                             \
+        "the broker's log (default: $XDG_STATE_HOME/memos/memosd.log)")
+
+#endif
