@@ -1,9 +1,8 @@
 #include "retrieval/postings.h"
 
-#include <string.h>
+#include "retrieval/merge.h"
 
 #define ENTRY_HEAD_BYTES 4
-#define ENTRY_TERM_BYTES 10
 
 static uint8_t *store_be32(uint8_t *at, uint32_t value)
 {
@@ -32,6 +31,12 @@ struct memos_bytes retrieval_term_key(
     return memos_bytes_make(out, RETRIEVAL_TERM_KEY_BYTES);
 }
 
+struct memos_bytes retrieval_space_key(uint8_t out[RETRIEVAL_DOC_KEY_BYTES], uint32_t space)
+{
+    store_be32(out, space);
+    return memos_bytes_make(out, 4);
+}
+
 struct memos_bytes retrieval_doc_key(
     uint8_t out[RETRIEVAL_DOC_KEY_BYTES], uint32_t space, uint32_t doc_or_chunk)
 {
@@ -39,10 +44,15 @@ struct memos_bytes retrieval_doc_key(
     return memos_bytes_make(out, RETRIEVAL_DOC_KEY_BYTES);
 }
 
-static struct memos_bytes posting(
-    uint8_t out[RETRIEVAL_POSTING_BYTES], uint32_t doc, uint32_t count)
+static uint32_t count_kept(uint32_t count)
 {
-    store_le16(store_be32(out, doc), count < RETRIEVAL_COUNT_MAX ? count : RETRIEVAL_COUNT_MAX);
+    return count < RETRIEVAL_COUNT_MAX ? count : RETRIEVAL_COUNT_MAX;
+}
+
+struct memos_bytes retrieval_posting_write(
+    uint8_t out[RETRIEVAL_POSTING_BYTES], struct retrieval_posting posting)
+{
+    store_le16(store_be32(out, posting.doc), count_kept(posting.count));
     return memos_bytes_make(out, RETRIEVAL_POSTING_BYTES);
 }
 
@@ -50,18 +60,25 @@ enum memos_status retrieval_tables_open(
     struct memcube_db *db, struct retrieval_tables *out_tables, struct memos_error *err)
 {
     struct retrieval_tables tables;
-    enum memos_status status =
-        memcube_db_table(db, "lex.post", MEMCUBE_TABLE_SET, &tables.post, err);
-    if (status == MEMOS_OK) {
-        status = memcube_db_table(db, "lex.doc", MEMCUBE_TABLE_MAP, &tables.doc, err);
+    const struct {
+        const char *name;
+        enum memcube_table_type type;
+        memcube_table *table;
+    } all[] = {
+        {"lex.doc", MEMCUBE_TABLE_MAP, &tables.doc},
+        {"lex.post", MEMCUBE_TABLE_SET, &tables.post},
+        {"lex.merged", MEMCUBE_TABLE_MAP, &tables.merged},
+        {"lex.len", MEMCUBE_TABLE_MAP, &tables.len},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        enum memos_status status =
+            memcube_db_table(db, all[i].name, all[i].type, all[i].table, err);
+        if (status != MEMOS_OK) {
+            return status;
+        }
     }
-    if (status == MEMOS_OK) {
-        status = memcube_db_table(db, "lex.len", MEMCUBE_TABLE_MAP, &tables.len, err);
-    }
-    if (status == MEMOS_OK) {
-        *out_tables = tables;
-    }
-    return status;
+    *out_tables = tables;
+    return MEMOS_OK;
 }
 
 /* ---- lengths ------------------------------------------------------------------------------- */
@@ -119,25 +136,67 @@ static enum memos_status length_check(const struct retrieval_tables *tables,
 
 /* ---- entries ------------------------------------------------------------------------------- */
 
+enum memos_status retrieval_entry_view(
+    struct memos_bytes value, struct retrieval_entry_view *out, struct memos_error *err)
+{
+    struct memos_reader reader = memos_reader_of(value);
+    out->length = memos_read_u32(&reader);
+    out->terms = reader.at;
+    out->terms_count = reader.left / RETRIEVAL_ENTRY_TERM_BYTES;
+    if (reader.failed || reader.left % RETRIEVAL_ENTRY_TERM_BYTES != 0) {
+        return memos_fail(err, MEMOS_CORRUPT, "lexical index: an entry of %zu bytes", value.size);
+    }
+    return MEMOS_OK;
+}
+
+size_t retrieval_entry_find(const struct retrieval_entry_view *entry, size_t from, uint64_t term)
+{
+    size_t low = from, high = entry->terms_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (retrieval_entry_term(entry, middle) < term) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 static size_t entry_bytes(const struct retrieval_entry *entry)
 {
-    return ENTRY_HEAD_BYTES + entry->terms_count * ENTRY_TERM_BYTES;
+    return ENTRY_HEAD_BYTES + entry->terms_count * RETRIEVAL_ENTRY_TERM_BYTES;
 }
 
 static void entry_encode(const struct retrieval_entry *entry, uint8_t *at)
 {
     at = store_le16(store_le16(at, entry->length), entry->length >> 16);
     for (size_t i = 0; i < entry->terms_count; i++) {
-        uint32_t count = entry->terms[i].count;
         at = store_be64(at, entry->terms[i].hash);
-        at = store_le16(at, count < RETRIEVAL_COUNT_MAX ? count : RETRIEVAL_COUNT_MAX);
+        at = store_le16(at, count_kept(entry->terms[i].count));
     }
+}
+
+/* Put or delete the posting of one term of a doc; one that is not there is no loss. */
+static enum memos_status posting_set(const struct retrieval_tables *tables, struct memcube_txn *txn,
+    uint32_t space, uint64_t term, struct retrieval_posting posting, bool there,
+    struct memos_error *err)
+{
+    uint8_t key_bytes[RETRIEVAL_TERM_KEY_BYTES], value_bytes[RETRIEVAL_POSTING_BYTES];
+    struct memos_bytes key = retrieval_term_key(key_bytes, space, term);
+    struct memos_bytes value = retrieval_posting_write(value_bytes, posting);
+    if (there) {
+        return memcube_put(txn, tables->post, key, value, err);
+    }
+    enum memos_status status = memcube_delete(txn, tables->post, key, value, err);
+    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
 }
 
 enum memos_status retrieval_entry_add(const struct retrieval_tables *tables,
     struct memcube_txn *txn, const struct retrieval_entry *entry, struct memos_error *err)
 {
-    uint8_t key[RETRIEVAL_TERM_KEY_BYTES], value[RETRIEVAL_POSTING_BYTES];
+    uint8_t key[RETRIEVAL_DOC_KEY_BYTES];
+    struct retrieval_merged merged;
     void *room;
 
     enum memos_status status = memcube_put_room(txn, tables->doc,
@@ -146,40 +205,44 @@ enum memos_status retrieval_entry_add(const struct retrieval_tables *tables,
         return status;
     }
     entry_encode(entry, room);
+    status = retrieval_merged_load(tables, txn, entry->space, &merged, err);
     for (size_t i = 0; i < entry->terms_count && status == MEMOS_OK; i++) {
-        status = memcube_put(txn, tables->post,
-            retrieval_term_key(key, entry->space, entry->terms[i].hash),
-            posting(value, entry->doc, entry->terms[i].count), err);
+        const struct retrieval_term *term = &entry->terms[i];
+        /* Only a repair comes after the merge that its doc belonged to. */
+        if (entry->doc <= retrieval_merged_through(&merged, term->hash)) {
+            status = posting_set(tables, txn, entry->space, term->hash,
+                (struct retrieval_posting){entry->doc, term->count}, true, err);
+        }
     }
     if (status == MEMOS_OK) {
         status = length_set(tables, txn, entry->space, entry->doc, length_kept(entry->length), err);
     }
+    if (status == MEMOS_OK) {
+        status = retrieval_merge_due(tables, txn, entry->space, entry->doc, &merged, err);
+    }
     return status;
 }
 
-/* Remove the postings that an entry's bytes name. Those that are not there are no loss. */
+/* Remove the postings that an entry's bytes name. */
 static enum memos_status postings_erase(const struct retrieval_tables *tables,
-    struct memcube_txn *txn, uint32_t space, uint32_t doc, struct memos_bytes entry,
+    struct memcube_txn *txn, uint32_t space, uint32_t doc, struct memos_bytes bytes,
     struct memos_error *err)
 {
-    struct memos_reader reader = memos_reader_of(entry);
-    uint8_t key[RETRIEVAL_TERM_KEY_BYTES], value[RETRIEVAL_POSTING_BYTES];
+    struct retrieval_entry_view entry;
+    struct retrieval_merged merged;
 
-    (void)memos_read_u32(&reader);
-    while (!reader.failed && reader.left > 0) {
-        uint64_t term = memos_read_u64_be(&reader);
-        uint32_t count = memos_read_u16(&reader);
-        if (reader.failed) {
-            return memos_fail(err, MEMOS_CORRUPT,
-                "lexical index: the entry of doc %u of space %u is cut off", doc, space);
-        }
-        enum memos_status status = memcube_delete(txn, tables->post,
-            retrieval_term_key(key, space, term), posting(value, doc, count), err);
-        if (status != MEMOS_OK && status != MEMOS_NOT_FOUND) {
-            return status;
+    enum memos_status status = retrieval_entry_view(bytes, &entry, err);
+    if (status == MEMOS_OK) {
+        status = retrieval_merged_load(tables, txn, space, &merged, err);
+    }
+    for (size_t i = 0; status == MEMOS_OK && i < entry.terms_count; i++) {
+        uint64_t term = retrieval_entry_term(&entry, i);
+        if (doc <= retrieval_merged_through(&merged, term)) {
+            status = posting_set(tables, txn, space, term,
+                (struct retrieval_posting){doc, retrieval_entry_count(&entry, i)}, false, err);
         }
     }
-    return MEMOS_OK;
+    return status;
 }
 
 enum memos_status retrieval_entry_erase(const struct retrieval_tables *tables,
@@ -210,22 +273,36 @@ out:
     return status;
 }
 
-/* Has every term of the entry its posting? */
+/* Is the posting of each term there if it is merged, and not there if it is not? */
 static enum memos_status postings_check(const struct retrieval_tables *tables,
     struct memcube_txn *txn, const struct retrieval_entry *entry, struct memos_error *err)
 {
     struct memcube_cursor *cursor = NULL;
-    uint8_t key[RETRIEVAL_TERM_KEY_BYTES], wanted[RETRIEVAL_POSTING_BYTES];
+    struct retrieval_merged merged;
 
-    enum memos_status status = memcube_cursor_open(txn, tables->post, &cursor, err);
+    enum memos_status status = retrieval_merged_load(tables, txn, entry->space, &merged, err);
+    if (status == MEMOS_OK) {
+        status = memcube_cursor_open(txn, tables->post, &cursor, err);
+    }
     for (size_t i = 0; i < entry->terms_count && status == MEMOS_OK; i++) {
-        struct memos_bytes value = posting(wanted, entry->doc, entry->terms[i].count);
-        struct memos_bytes found = value;
+        const struct retrieval_term *term = &entry->terms[i];
+        uint8_t key[RETRIEVAL_TERM_KEY_BYTES], least[RETRIEVAL_POSTING_BYTES];
+        struct memos_bytes found =
+            retrieval_posting_write(least, (struct retrieval_posting){entry->doc, 0});
+        uint32_t count = 0;
         status = memcube_cursor_value_at_or_after(
-            cursor, retrieval_term_key(key, entry->space, entry->terms[i].hash), &found, err);
-        if (status == MEMOS_NOT_FOUND || (status == MEMOS_OK && !memos_bytes_equal(found, value))) {
-            status = memos_fail(err, MEMOS_CORRUPT,
-                "lexical index: doc %u of space %u lacks a posting", entry->doc, entry->space);
+            cursor, retrieval_term_key(key, entry->space, term->hash), &found, err);
+        if (status == MEMOS_OK && found.size == RETRIEVAL_POSTING_BYTES) {
+            struct retrieval_posting posting = retrieval_posting_read(found.data);
+            count = posting.doc == entry->doc ? posting.count : 0;
+        }
+        bool due = entry->doc <= retrieval_merged_through(&merged, term->hash);
+        if (status == MEMOS_OK || status == MEMOS_NOT_FOUND) {
+            status = count == (due ? count_kept(term->count) : 0)
+                         ? MEMOS_OK
+                         : memos_fail(err, MEMOS_CORRUPT,
+                               "lexical index: doc %u of space %u has a posting wrong or missing",
+                               entry->doc, entry->space);
         }
     }
     memcube_cursor_close(&cursor);

@@ -1,5 +1,7 @@
 #include "retrieval/rank.h"
 
+#include "retrieval/merge.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,13 +94,15 @@ static void lengths_measure(const struct lengths *lengths, const struct memcube_
 /* ---- one term's postings ------------------------------------------------------------------- */
 
 struct list {
-    struct memcube_cursor *cursor;
-    const uint8_t *at, *end; /* what is left of the piece in view */
-    uint32_t doc, count;     /* current posting; doc DOC_END: after the last */
-    double weight;           /* w(t) idf(t) (k1 + 1) */
-    double bound;            /* no doc gets more from this term */
-    double bounds;           /* and none more from it and all lists before it */
-    double score;            /* what the candidate gets from it */
+    struct memcube_cursor *cursor;     /* NULL: the term has no merged postings */
+    const struct retrieval_tail *tail; /* those after them */
+    bool tail_seen;                    /* the piece in view is the tail */
+    const uint8_t *at, *end;           /* what is left of the piece in view */
+    uint32_t doc, count;               /* current posting; doc DOC_END: after the last */
+    double weight;                     /* w(t) idf(t) (k1 + 1) */
+    double bound;                      /* no doc gets more from this term */
+    double bounds;                     /* and none more from it and all lists before it */
+    double score;                      /* what the candidate gets from it */
 };
 
 struct ranking {
@@ -124,15 +128,21 @@ static double damping(const struct ranking *ranking, uint32_t length)
     return query->k1 * (1.0 - query->b + query->b * (double)length / ranking->mean);
 }
 
-/* View the next piece of a list; at == end after the last. */
+/* View the next piece of a list, or its first; the tail comes last. at == end after it. */
 static enum memos_status list_piece(struct list *list, bool first, struct memos_error *err)
 {
-    struct memos_bytes piece;
-    enum memos_status status = memcube_cursor_values(list->cursor, first, &piece, err);
-    if (status == MEMOS_NOT_FOUND) {
-        list->at = list->end = NULL;
+    struct memos_bytes piece = memos_bytes_make(list->tail->postings, list->tail->postings_bytes);
+    list->tail_seen = list->tail_seen && !first;
+    if (list->tail_seen) {
+        list->at = list->end;
         return MEMOS_OK;
-    } else if (status != MEMOS_OK) {
+    }
+    enum memos_status status = MEMOS_NOT_FOUND;
+    if (list->cursor) {
+        status = memcube_cursor_values(list->cursor, first, &piece, err);
+    }
+    list->tail_seen = status == MEMOS_NOT_FOUND;
+    if (status != MEMOS_OK && status != MEMOS_NOT_FOUND) {
         return status;
     } else if (piece.size % RETRIEVAL_POSTING_BYTES != 0) {
         return memos_fail(err, MEMOS_CORRUPT, "lexical index: a posting is broken");
@@ -224,14 +234,15 @@ static enum memos_status list_measure(struct ranking *ranking, struct list *list
 
 /* Open the list of a term and go to its first wanted doc; a term without one gives no list. */
 static enum memos_status list_open(struct ranking *ranking, const struct retrieval_tables *tables,
-    struct memcube_txn *txn, const struct retrieval_term *term, struct memos_error *err)
+    struct memcube_txn *txn, const struct retrieval_term *term, const struct retrieval_tail *tail,
+    struct memos_error *err)
 {
     struct list *list = &ranking->lists[ranking->lists_count];
     uint8_t key_bytes[RETRIEVAL_TERM_KEY_BYTES];
     struct memos_bytes key = retrieval_term_key(key_bytes, ranking->query->space, term->hash);
     struct memos_bytes value;
 
-    *list = (struct list){.doc = DOC_END};
+    *list = (struct list){.tail = tail, .doc = DOC_END};
     enum memos_status status = memcube_cursor_open(txn, tables->post, &list->cursor, err);
     if (status != MEMOS_OK) {
         return status;
@@ -239,7 +250,10 @@ static enum memos_status list_open(struct ranking *ranking, const struct retriev
     status = memcube_cursor_move(list->cursor, MEMCUBE_AT, &key, &value, err);
     if (status == MEMOS_NOT_FOUND) {
         memcube_cursor_close(&list->cursor);
-        return MEMOS_OK;
+        if (tail->postings_bytes == 0) {
+            return MEMOS_OK;
+        }
+        status = MEMOS_OK;
     }
     ranking->lists_count++; /* from here on it is closed with the others */
     if (status == MEMOS_OK) {
@@ -408,6 +422,7 @@ static enum memos_status rank_begin(struct ranking *ranking, const struct retrie
 {
     const struct retrieval_rank_query *query = ranking->query;
     uint32_t live_end = query->live->docs_end, wanted_end = query->wanted->docs_end;
+    struct retrieval_tail *tails;
     uint32_t least;
 
     ranking->lists = memos_arena_take(arena, query->terms_count + 1, sizeof *ranking->lists);
@@ -427,8 +442,10 @@ static enum memos_status rank_begin(struct ranking *ranking, const struct retrie
         lengths_measure(&ranking->lengths, query->wanted, &mean, &least);
     }
     ranking->least = least;
+    status = retrieval_tails_read(tables, txn, query->space, query->terms, query->terms_count,
+        query->live, query->wanted, arena, &tails, err);
     for (size_t i = 0; i < query->terms_count && status == MEMOS_OK; i++) {
-        status = list_open(ranking, tables, txn, &query->terms[i], err);
+        status = list_open(ranking, tables, txn, &query->terms[i], &tails[i], err);
     }
     qsort(ranking->lists, ranking->lists_count, sizeof *ranking->lists, list_compare);
     return status;

@@ -7,12 +7,22 @@
 
 #define SLOTS_MIN ((size_t)512)        /* enough for a page of text */
 #define SLOTS_KEPT_MAX ((size_t)16384) /* a larger table is not kept for the next text */
+#define KNOWN_COUNT ((size_t)2048)     /* a power of two */
+#define KNOWN_BYTES 23
+
+/* A short word whose term was worked out lately. */
+struct known {
+    uint64_t hash;
+    uint8_t bytes[KNOWN_BYTES]; /* as folded */
+    uint8_t size;               /* 0: empty */
+};
 
 struct retrieval_terms {
     struct retrieval_terms *next; /* in a pool */
     const struct retrieval_language *language;
     struct sb_stemmer **stemmers; /* by number of language; NULL: not needed yet */
     uint8_t key[crypto_shorthash_KEYBYTES];
+    struct known *known; /* for this key and language; the same few words make up most of texts */
     bool question;
     size_t terms_max, text_left; /* bytes that may still be read */
     uint32_t length;
@@ -31,8 +41,9 @@ enum memos_status retrieval_terms_create(
         terms->stemmers = calloc(retrieval_language_count(), sizeof *terms->stemmers);
         terms->slots_count = SLOTS_MIN;
         terms->slots = calloc(SLOTS_MIN, sizeof *terms->slots);
+        terms->known = calloc(KNOWN_COUNT, sizeof *terms->known);
     }
-    if (!terms || !terms->stemmers || !terms->slots) {
+    if (!terms || !terms->stemmers || !terms->slots || !terms->known) {
         retrieval_terms_destroy(&terms);
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory to count words in");
     }
@@ -53,6 +64,7 @@ void retrieval_terms_destroy(struct retrieval_terms **terms_in)
     sodium_memzero(terms->key, sizeof terms->key);
     free(terms->stemmers);
     free(terms->slots);
+    free(terms->known);
     free(terms);
 }
 
@@ -60,10 +72,15 @@ void retrieval_terms_begin(struct retrieval_terms *terms, const uint8_t *secret,
     struct memos_bytes language, bool question)
 {
     static const uint8_t purpose[] = "memos lexical terms 1";
+    const struct retrieval_language *spoken = retrieval_language_of(language);
+    uint8_t key[sizeof terms->key];
 
-    (void)crypto_generichash(
-        terms->key, sizeof terms->key, purpose, sizeof purpose - 1, secret, 32);
-    terms->language = retrieval_language_of(language);
+    (void)crypto_generichash(key, sizeof key, purpose, sizeof purpose - 1, secret, 32);
+    if (terms->language != spoken || sodium_memcmp(terms->key, key, sizeof key) != 0) {
+        memset(terms->known, 0, KNOWN_COUNT * sizeof *terms->known);
+    }
+    memcpy(terms->key, key, sizeof key);
+    terms->language = spoken;
     terms->question = question;
     terms->terms_max = question ? RETRIEVAL_QUESTION_TERMS_MAX : RETRIEVAL_TERMS_MAX;
     terms->text_left = RETRIEVAL_TEXT_BYTES_MAX;
@@ -143,6 +160,40 @@ static bool stem(struct retrieval_terms *terms, struct retrieval_word *word)
     return true;
 }
 
+/* Where a word would be among the known ones. */
+static struct known *known_of(struct retrieval_terms *terms, const struct retrieval_word *word)
+{
+    uint64_t mix = word->size;
+    for (size_t i = 0; i < word->size && i < KNOWN_BYTES; i++) {
+        mix = (mix ^ word->bytes[i]) * UINT64_C(0x100000001B3); /* FNV-1a */
+    }
+    return &terms->known[(mix ^ mix >> 32) & (KNOWN_COUNT - 1)];
+}
+
+/* The term of a word: stemmed, stripped, hashed. Changes the word. False without memory. */
+static bool term_of(struct retrieval_terms *terms, struct retrieval_word *word, uint64_t *out_hash)
+{
+    struct known *known = known_of(terms, word);
+    if (known->size == word->size && memcmp(known->bytes, word->bytes, word->size) == 0) {
+        *out_hash = known->hash;
+        return true;
+    }
+    struct retrieval_word whole = *word;
+    if (word->stems && !stem(terms, word)) {
+        return false;
+    }
+    if (terms->language->accents) {
+        retrieval_word_strip(word);
+    }
+    (void)crypto_shorthash((uint8_t *)out_hash, word->bytes, word->size, terms->key);
+    if (whole.size <= KNOWN_BYTES) {
+        memcpy(known->bytes, whole.bytes, whole.size);
+        known->size = (uint8_t)whole.size;
+        known->hash = *out_hash;
+    }
+    return true;
+}
+
 enum memos_status retrieval_terms_add(
     struct retrieval_terms *terms, struct memos_bytes text, struct memos_error *err)
 {
@@ -156,22 +207,12 @@ enum memos_status retrieval_terms_add(
     while (retrieval_words_next(&words, &word)) {
         bool light = terms->question && english && retrieval_word_light(&word);
         uint64_t hash;
-        if (word.stems && !stem(terms, &word)) {
-            goto no_memory;
-        }
-        if (terms->language->accents) {
-            retrieval_word_strip(&word);
-        }
-        (void)crypto_shorthash((uint8_t *)&hash, word.bytes, word.size, terms->key);
-        if (!count(terms, hash, light)) {
-            goto no_memory;
+        if (!term_of(terms, &word, &hash) || !count(terms, hash, light)) {
+            return memos_fail(err, MEMOS_NO_MEMORY,
+                "no memory to count the words of a text of %zu bytes", text.size);
         }
     }
     return MEMOS_OK;
-
-no_memory:
-    return memos_fail(
-        err, MEMOS_NO_MEMORY, "no memory to count the words of a text of %zu bytes", text.size);
 }
 
 static int compare(const void *a, const void *b)

@@ -57,25 +57,30 @@ static bool is_sign(int32_t code)
     return false;
 }
 
-static enum letter_class class_of_ascii(int32_t code)
-{
-    if ((code | 0x20) >= 'a' && (code | 0x20) <= 'z') {
-        return CLASS_LETTER;
-    } else if (code >= '0' && code <= '9') {
-        return CLASS_DIGIT;
-    }
-    switch (code) {
-    case '\'':
-        return CLASS_APOSTROPHE;
-    case '_':
-        return CLASS_CONNECTOR;
-    case '.':
-    case ',':
-        return CLASS_MID_NUMBER;
-    default:
-        return CLASS_OTHER;
-    }
-}
+#define O CLASS_OTHER
+#define L CLASS_LETTER
+#define D CLASS_DIGIT
+#define C CLASS_CONNECTOR
+#define A CLASS_APOSTROPHE
+#define M CLASS_MID_NUMBER
+/* clang-format off */
+static const uint8_t ascii_classes[128] = {
+    O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O,
+    O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O,
+    O, O, O, O, O, O, O, A, O, O, O, O, M, O, M, O,
+    D, D, D, D, D, D, D, D, D, D, O, O, O, O, O, O,
+    O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,
+    L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, C,
+    O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,
+    L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, O,
+};
+/* clang-format on */
+#undef O
+#undef L
+#undef D
+#undef C
+#undef A
+#undef M
 
 /* The characters that UAX #29 names one by one; CLASS_OTHER for all others. */
 static enum letter_class class_of_named(int32_t code)
@@ -109,11 +114,9 @@ static bool is_picture(int32_t code)
            utf8proc_get_property(code)->boundclass == UTF8PROC_BOUNDCLASS_EXTENDED_PICTOGRAPHIC;
 }
 
+/* What a code point beyond ASCII is. */
 static enum letter_class class_of(int32_t code)
 {
-    if (code < 0x80) {
-        return class_of_ascii(code);
-    }
     enum letter_class named = class_of_named(code);
     if (named != CLASS_OTHER) {
         return named;
@@ -145,13 +148,8 @@ static enum letter_class class_of(int32_t code)
     }
 }
 
-/* Decode the code point at `at` (< end) and say what it is; *size is how many bytes to step. */
-static enum letter_class look(const uint8_t *at, const uint8_t *end, size_t *size)
+static enum letter_class look_beyond_ascii(const uint8_t *at, const uint8_t *end, size_t *size)
 {
-    if (*at < 0x80) {
-        *size = 1;
-        return class_of_ascii(*at);
-    }
     utf8proc_int32_t code;
     size_t left = (size_t)(end - at);
     utf8proc_ssize_t taken = utf8proc_iterate(at, left < 4 ? (utf8proc_ssize_t)left : 4, &code);
@@ -161,6 +159,16 @@ static enum letter_class look(const uint8_t *at, const uint8_t *end, size_t *siz
     }
     *size = (size_t)taken;
     return class_of(code);
+}
+
+/* Decode the code point at `at` (< end) and say what it is; *size is how many bytes to step. */
+static inline enum letter_class look(const uint8_t *at, const uint8_t *end, size_t *size)
+{
+    if (*at < 0x80) {
+        *size = 1;
+        return (enum letter_class)ascii_classes[*at];
+    }
+    return look_beyond_ascii(at, end, size);
 }
 
 /* Step over marks and joiners. */

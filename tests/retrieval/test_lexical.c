@@ -448,11 +448,11 @@ static void erase_leaves_nothing(void **state)
     add(f, 1, 1, "to be or not to be");
     add(f, 1, 2, "that is the question");
     size_t postings = table_entries(f, f->lexical->tables.post);
-    add(f, 1, 999, "to be or not to be, that is another");
+    add(f, 1, 999, "to be or not to be, that is another"); /* merges part of the words */
+    assert_true(table_entries(f, f->lexical->tables.post) > postings);
     erase(f, 1, 999);
     erase(f, 1, 999); /* twice is as good as once */
     erase(f, 7, 1);
-    assert_int_equal(table_entries(f, f->lexical->tables.post), postings);
     assert_int_equal(table_entries(f, f->lexical->tables.doc), 2);
     assert_int_equal(rank(f, 1, "another", &all, &all, 4, false, hits, NULL), 0);
     assert_int_equal(rank(f, 1, "be", &all, &all, 4, false, hits, NULL), 1);
@@ -462,7 +462,87 @@ static void erase_leaves_nothing(void **state)
     assert_int_equal(table_entries(f, f->lexical->tables.doc), 0);
     add(f, 1, 1, "to be or not to be"); /* as a repair does */
     OK(check(f, 1, 1, "to be or not to be"));
+    assert_int_equal(rank(f, 1, "be", &all, &all, 4, false, hits, NULL), 1);
     free(all.words);
+}
+
+/* The text of a doc: some words that its number decides. */
+static char *text_of(uint32_t doc, char text[64])
+{
+    (void)snprintf(text, 64, "m%u m%u m%u all", doc % 7, doc % 91 + 100, doc % 1000 + 1000);
+    return text;
+}
+
+static size_t docs_with(uint32_t docs_end, const uint8_t *gone, uint32_t modulus, uint32_t rest)
+{
+    size_t count = 0;
+    for (uint32_t doc = 1; doc < docs_end; doc++) {
+        count += !gone[doc] && doc % modulus == rest;
+    }
+    return count;
+}
+
+/* Whatever was merged when, and erased, and written anew: every doc has its words, once. */
+static void merging_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    enum { END = 5200 };
+    struct memcube_docs all = docs_all(END);
+    struct retrieval_hit *hits = calloc(END, sizeof *hits);
+    uint8_t *gone = calloc(END, 1);
+    char text[64];
+    assert_non_null(hits);
+    assert_non_null(gone);
+    random_state = 4711;
+    for (uint32_t doc = 1; doc < END; doc++) {
+        gone[doc] = random_below(50) == 0 || (doc > 700 && doc < 1200); /* numbers never added */
+        if (!gone[doc]) {
+            add(f, 1, doc, text_of(doc, text));
+        }
+        uint32_t old = 1 + random_below(doc);
+        if (random_below(20) == 0 && !gone[old]) {
+            erase(f, 1, old);
+            gone[old] = random_below(2) == 0;
+            if (!gone[old]) {
+                add(f, 1, old, text_of(old, text));
+            }
+        }
+        if (doc % 650 == 0) {
+            assert_int_equal(rank(f, 1, "m3", &all, &all, END, false, hits, NULL),
+                docs_with(doc + 1, gone, 7, 3));
+        }
+    }
+    size_t tail =
+        table_entries(f, f->lexical->tables.doc) * 4 - table_entries(f, f->lexical->tables.post);
+    assert_in_range(tail, 1, (RETRIEVAL_TAIL_DOCS + 1) * 4);
+    for (uint32_t doc = 1; doc < END; doc++) {
+        assert_int_equal(
+            check(f, 1, doc, text_of(doc, text)), gone[doc] ? MEMOS_CORRUPT : MEMOS_OK);
+    }
+    assert_int_equal(
+        rank(f, 1, "all", &all, &all, END, true, hits, NULL), docs_with(END, gone, 1, 0));
+    assert_int_equal(
+        rank(f, 1, "m150", &all, &all, END, false, hits, NULL), docs_with(END, gone, 91, 50));
+    assert_int_equal(
+        rank(f, 1, "m1999", &all, &all, END, false, hits, NULL), docs_with(END, gone, 1000, 999));
+    free(gone);
+    free(hits);
+    free(all.words);
+}
+
+/* The hash of a word. */
+static uint64_t term_of(struct fixture *f, const char *word)
+{
+    struct retrieval_terms *terms;
+    size_t count;
+    uint32_t length;
+    OK(retrieval_terms_take(&f->lexical->pool, &terms, NULL));
+    retrieval_terms_begin(terms, secret, memos_bytes_of("en"), false);
+    OK(retrieval_terms_add(terms, memos_bytes_of(word), NULL));
+    uint64_t hash = retrieval_terms_finish(terms, &count, &length)->hash;
+    assert_int_equal(count, 1);
+    retrieval_terms_give(&f->lexical->pool, terms);
+    return hash;
 }
 
 static void check_finds_what_is_wrong(void **state)
@@ -474,13 +554,11 @@ static void check_finds_what_is_wrong(void **state)
     struct memcube_cursor *cursor = NULL;
     uint8_t kept_key[RETRIEVAL_TERM_KEY_BYTES], kept_value[RETRIEVAL_POSTING_BYTES];
 
-    add(f, 1, 300, "green fields and yellow flowers");
-    add(f, 1, 301, "");
-    OK(check(f, 1, 300, "green fields and yellow flowers"));
-    OK(check(f, 1, 301, ""));
-    assert_int_equal(check(f, 1, 300, "green fields and red flowers"), MEMOS_CORRUPT);
-    assert_int_equal(check(f, 1, 300, "green fields and yellow yellow flowers"), MEMOS_CORRUPT);
-    assert_int_equal(check(f, 1, 302, ""), MEMOS_CORRUPT);
+    add(f, 1, 5000, "green fields and yellow flowers"); /* so late that all are merged */
+    OK(check(f, 1, 5000, "green fields and yellow flowers"));
+    assert_int_equal(check(f, 1, 5000, "green fields and red flowers"), MEMOS_CORRUPT);
+    assert_int_equal(check(f, 1, 5000, "green fields and yellow yellow flowers"), MEMOS_CORRUPT);
+    assert_int_equal(check(f, 1, 5002, ""), MEMOS_CORRUPT);
 
     /* a posting too few */
     OK(memcube_cursor_open(f->txn, tables->post, &cursor, NULL));
@@ -493,21 +571,30 @@ static void check_finds_what_is_wrong(void **state)
     key = memos_bytes_make(kept_key, sizeof kept_key);
     value = memos_bytes_make(kept_value, sizeof kept_value);
     OK(memcube_delete(f->txn, tables->post, key, value, NULL));
-    assert_int_equal(check(f, 1, 300, "green fields and yellow flowers"), MEMOS_CORRUPT);
+    assert_int_equal(check(f, 1, 5000, "green fields and yellow flowers"), MEMOS_CORRUPT);
 
     /* the posting with another count */
     kept_value[4]++;
     OK(memcube_put(f->txn, tables->post, key, value, NULL));
-    assert_int_equal(check(f, 1, 300, "green fields and yellow flowers"), MEMOS_CORRUPT);
+    assert_int_equal(check(f, 1, 5000, "green fields and yellow flowers"), MEMOS_CORRUPT);
     OK(memcube_delete(f->txn, tables->post, key, value, NULL));
     kept_value[4]--;
     OK(memcube_put(f->txn, tables->post, key, value, NULL));
-    OK(check(f, 1, 300, "green fields and yellow flowers"));
+    OK(check(f, 1, 5000, "green fields and yellow flowers"));
+
+    /* a posting too many */
+    struct retrieval_posting early = {5001, 1};
+    add(f, 1, 5001, "tail");
+    OK(check(f, 1, 5001, "tail"));
+    OK(memcube_put(f->txn, tables->post, retrieval_term_key(kept_key, 1, term_of(f, "tail")),
+        retrieval_posting_write(kept_value, early), NULL));
+    assert_int_equal(check(f, 1, 5001, "tail"), MEMOS_CORRUPT);
 
     /* a wrong length */
-    OK(memcube_put(f->txn, tables->len, retrieval_doc_key(key_bytes, 1, 1),
+    OK(memcube_put(f->txn, tables->len,
+        retrieval_doc_key(key_bytes, 1, 5000 / RETRIEVAL_CHUNK_DOCS),
         memos_bytes_make(chunk, sizeof chunk), NULL));
-    assert_int_equal(check(f, 1, 300, "green fields and yellow flowers"), MEMOS_CORRUPT);
+    assert_int_equal(check(f, 1, 5000, "green fields and yellow flowers"), MEMOS_CORRUPT);
 }
 
 /* Broken values are refused, not read past their end. */
@@ -551,6 +638,9 @@ static void a_huge_text_is_bounded(void **state)
     memos_buffer_u8(&text, 0);
     add(f, 1, 1, (const char *)text.data);
     add(f, 1, 2, "the same in short");
+    for (uint32_t doc = 3; doc < 3 + RETRIEVAL_TAIL_DOCS; doc++) {
+        add(f, 1, doc, "");
+    }
     assert_int_equal(table_entries(f, f->lexical->tables.post), RETRIEVAL_TERMS_MAX + 4);
     assert_int_equal(rank(f, 1, "same", &all, &all, 2, false, hits, NULL), 2);
     assert_int_equal(rank(f, 1, "b0", &all, &all, 2, false, hits, NULL), 1);
@@ -588,6 +678,7 @@ int main(void)
         TEST(light_words_weigh_less),
         TEST(pruning_saves_work),
         TEST(erase_leaves_nothing),
+        TEST(merging_loses_nothing),
         TEST(check_finds_what_is_wrong),
         TEST(broken_tables_are_refused),
         TEST(a_huge_text_is_bounded),
