@@ -100,6 +100,7 @@ static enum memos_status bare_prepare(
     }
     step->cube.doc = 0;
     step->cube.flags = 0;
+    step->cube.slot = 0;
     step->version.state = MEMCUBE_STATE_FORGOTTEN;
     return status;
 }

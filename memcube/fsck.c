@@ -575,7 +575,6 @@ static enum memos_status strays_check(
         tell(k, strays, "%llu payloads lie there that no version names",
             (unsigned long long)strays);
         k->result.repaired += k->repair ? strays : 0;
-        write->shred = k->repair;
     }
     return status;
 }

@@ -527,8 +527,8 @@ static enum memos_status head_emit(
     f->cubes_counted += counts;
     if (c->forgotten) {
         c->head.doc = 0;
-        c->head.flags = c->stored.flags;
-        c->head.slot = c->stored.slot;
+        c->head.flags = 0;
+        c->head.slot = 0;
     }
     memcube_cube_encode(&c->head, &value);
     enum memos_status status =

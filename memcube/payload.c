@@ -548,7 +548,8 @@ static uint64_t slot_of(struct memos_bytes key)
     return memos_read_u64_be(&r);
 }
 
-/* Entries of payload.data whose slot nobody names. */
+/* Entries of payload.data whose slot nobody names. Their keys stay: if the number is damaged, the key
+ * is another's. */
 static enum memos_status data_strays(struct memcube_payloads *payloads, struct memcube_txn *txn,
     struct memcube_cursor *cursor, const struct slots *slots, bool remove, uint64_t *out_count,
     struct memos_error *err)
@@ -569,9 +570,6 @@ static enum memos_status data_strays(struct memcube_payloads *payloads, struct m
         }
         key = number_key(&gone, slot);
         status = memcube_delete(txn, payloads->data, key, memos_bytes_make(NULL, 0), err);
-        if (status == MEMOS_OK) {
-            status = memcube_payload_shred_slot(payloads, txn, slot, err);
-        }
         if (status == MEMOS_OK) {
             status = memcube_cursor_move(cursor, MEMCUBE_AT_OR_AFTER, &key, &value, err);
         }

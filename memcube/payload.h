@@ -102,8 +102,8 @@ void memcube_payloads_blobs(
     const struct memcube_payloads *payloads, uint64_t *out_count, uint64_t *out_bytes);
 
 /* fsck: payloads that lie in the database, and blob files, that no version names any more. Counts
- * them, and leftovers of files, which it removes. remove: destroys them all (what lies in the
- * database goes on the shred list). Only inside a write, so that nobody adds one meanwhile. */
+ * them; removes them on demand, and leftovers of files in any case. Only inside a write, so that
+ * nobody adds one meanwhile. */
 MEMOS_MUST_USE enum memos_status memcube_payloads_strays(struct memcube_payloads *payloads,
     struct memcube_txn *txn, bool remove, uint64_t *out_count, struct memos_error *err);
 

@@ -321,7 +321,8 @@ static enum memos_status step_fill(struct memcube_changing *changing, struct mem
     struct memcube_version *version = &step->version;
 
     if (step->cube.number == 0) {
-        const enum memos_status status = memcube_slot_take(write, &step->cube.slot, err);
+        const enum memos_status status =
+            step->bare ? MEMOS_OK : memcube_slot_take(write, &step->cube.slot, err);
         if (status != MEMOS_OK) {
             return status;
         }

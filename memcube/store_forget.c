@@ -193,6 +193,7 @@ static void step_forget(struct memcube_step *step, const struct memcube_cube *cu
     step->payload_share = false;
     step->cube.doc = 0;
     step->cube.flags = 0;
+    step->cube.slot = 0;
     step->version.state = MEMCUBE_STATE_FORGOTTEN;
     step->version.payload_hash = (struct memcube_hash){ .bytes = { 0 } };
     step->version.payload_bytes = 0;

@@ -27,7 +27,7 @@ void damage_put(struct fixture *f, memcube_table table, const struct damage_entr
 void damage_remove(
     struct fixture *f, memcube_table table, bool is_set, const struct damage_entry *entry);
 
-/* A hash of everything in a table. */
+/* A hash of everything in a table; chunks of bitmaps without bits say nothing. */
 struct memcube_hash damage_table_hash(struct fixture *f, memcube_table table);
 
 /* Change one byte of a file of the store. */

@@ -56,6 +56,9 @@ struct history history_make(struct fixture *f, const char *space)
     h.derived = fixture_derive(f, space, "Ann drinks something", h.tea);
     h.forgotten = fixture_put(f, space, "a secret of Ann");
     h.forgotten_derived = fixture_derive(f, space, "more of the secret", h.forgotten);
+    draft = draft_of("Ann is on holiday");
+    draft.governance.valid_to_us = f->now_us + INT64_C(86400000000);
+    h.expiring = fixture_put_draft(f, space, &draft);
     h.seq_before = fixture_space(f, space).seq;
     (void)fixture_update(f, space, &h.tea.id, "Ann likes mate");
     (void)fixture_update(f, space, &h.forgotten.id, "another secret of Ann");

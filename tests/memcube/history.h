@@ -7,7 +7,7 @@
 /* Updates, tags, a blob, a shared payload, a derivation that turned stale, fresh and stale again,
  * states, a rollback, something forgotten with what came from it ("secret of Ann" in its words). */
 struct history {
-    struct memcube_ref tea, coffee, blob, shared, derived, forgotten, forgotten_derived;
+    struct memcube_ref tea, coffee, blob, shared, derived, forgotten, forgotten_derived, expiring;
     uint64_t seq_before; /* what the rollback went back to */
 };
 struct history history_make(struct fixture *f, const char *space);
