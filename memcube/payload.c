@@ -26,6 +26,8 @@ struct memcube_payloads {
     char *path;
     memcube_table refs, data, chunks, shred;
     _Atomic uint64_t blobs, blob_bytes; /* files that are there */
+    struct memcube_blob *made;          /* files of the write that is open. Sync: its thread */
+    size_t made_count, made_max;
 };
 
 struct memcube_map {
@@ -70,6 +72,7 @@ enum memos_status memcube_payloads_open(const struct memcube_payloads_options *o
 void memcube_payloads_close(struct memcube_payloads **payloads)
 {
     if (*payloads) {
+        free((*payloads)->made);
         free((*payloads)->path);
         free(*payloads);
         *payloads = NULL;
@@ -187,6 +190,22 @@ static enum memos_status add_inline(struct memcube_payloads *payloads, struct me
         (uint8_t *)room + NONCE_BYTES, bytes.size, err);
 }
 
+static enum memos_status made_note(struct memcube_payloads *payloads,
+    const struct memcube_blob *blob, struct memos_error *err)
+{
+    if (payloads->made_count == payloads->made_max) {
+        size_t max = payloads->made_max ? payloads->made_max * 2 : 16;
+        struct memcube_blob *made = realloc(payloads->made, max * sizeof *made);
+        if (!made) {
+            return memos_fail(err, MEMOS_NO_MEMORY, "no memory to note a blob");
+        }
+        payloads->made = made;
+        payloads->made_max = max;
+    }
+    payloads->made[payloads->made_count++] = *blob;
+    return MEMOS_OK;
+}
+
 static enum memos_status add_blob(struct memcube_payloads *payloads, struct memcube_txn *txn,
     const struct memcube_blob *blob, struct memos_bytes bytes, struct memos_error *err)
 {
@@ -194,7 +213,10 @@ static enum memos_status add_blob(struct memcube_payloads *payloads, struct memc
     void *room = NULL;
     size_t chunks = (bytes.size - 1) / CHUNK_BYTES + 1;
     bool made = false;
-    enum memos_status status = memcube_blob_write(payloads->path, blob, bytes, &made, err);
+    enum memos_status status = made_note(payloads, blob, err);
+    if (status == MEMOS_OK) {
+        status = memcube_blob_write(payloads->path, blob, bytes, &made, err);
+    }
     if (made) {
         atomic_fetch_add(&payloads->blobs, 1);
         atomic_fetch_add(&payloads->blob_bytes, bytes.size);
@@ -465,6 +487,28 @@ enum memos_status memcube_payloads_shred(
         *out_count += status == MEMOS_OK ? count : 0;
     } while (status == MEMOS_OK && count == SHRED_AT_ONCE);
     return status;
+}
+
+/* In a write transaction, so that nobody puts the same payload meanwhile. */
+static enum memos_status made_destroy(struct memcube_payloads *payloads, struct memos_error *err)
+{
+    struct memcube_txn *txn = NULL;
+    enum memos_status status = memcube_txn_write(payloads->options.db, &txn, err);
+    for (size_t i = 0; status == MEMOS_OK && i < payloads->made_count; i++) {
+        status = shred_one_blob(payloads, txn, &payloads->made[i], err);
+    }
+    memcube_txn_abort(&txn);
+    return status;
+}
+
+void memcube_payloads_settle(struct memcube_payloads *payloads, bool committed)
+{
+    if (payloads->made_count > 0 && !committed) {
+        /* What cannot be destroyed now is swept at the next open. */
+        enum memos_status status = made_destroy(payloads, NULL);
+        (void)status;
+    }
+    payloads->made_count = 0;
 }
 
 struct sweep_self {

@@ -45,8 +45,8 @@ struct memcube_place {
 };
 
 /* Add a reference to these bytes, storing them if they are new. `bytes_new`: how many bytes were
- * stored (0 when they were there). A new blob file is synced when this returns; it is swept at the
- * next open if the transaction does not commit. */
+ * stored (0 when they were there). A new blob file is synced when this returns; if the transaction
+ * does not commit, memcube_payloads_settle destroys it, or after a crash the next open. */
 MEMOS_MUST_USE enum memos_status memcube_payload_add(struct memcube_payloads *payloads,
     struct memcube_txn *txn, uint32_t space, const struct memcube_hash *hash,
     struct memos_bytes bytes, struct memcube_place *out_place, uint64_t *out_bytes_new,
@@ -91,6 +91,10 @@ MEMOS_MUST_USE enum memos_status memcube_payload_file(struct memcube_payloads *p
  * many. */
 MEMOS_MUST_USE enum memos_status memcube_payloads_shred(
     struct memcube_payloads *payloads, uint64_t *out_count, struct memos_error *err);
+
+/* After a write transaction has ended, in its thread and before the next one begins: if it did not
+ * commit, destroy the blob files that it made and that nothing names. */
+void memcube_payloads_settle(struct memcube_payloads *payloads, bool committed);
 
 /* At open: remove blob files that nothing names (a crash came before their commit). */
 MEMOS_MUST_USE enum memos_status memcube_payloads_sweep(

@@ -49,11 +49,12 @@ bool memcube_write_broken(const struct memcube_write *write)
     return write->broken || memcube_txn_broken(write->read.txn);
 }
 
-static void write_free(struct memcube_write **write)
+static void write_free(struct memcube_write **write, bool committed)
 {
     struct memcube_write *ended = *write;
 
     *write = NULL;
+    memcube_payloads_settle(ended->store->payloads, committed);
     ended->store->write = NULL;
     pthread_mutex_unlock(&ended->store->writing);
     memcube_maps_release(&ended->read.maps);
@@ -71,7 +72,7 @@ void memcube_write_abort(struct memcube_write **write)
         return;
     }
     memcube_txn_abort(&(*write)->read.txn);
-    write_free(write);
+    write_free(write, false);
 }
 
 /* ---- vault slots --------------------------------------------------------------------------- */
@@ -177,7 +178,7 @@ enum memos_status memcube_write_finish(
         count(&store->versions_made, ended->versions);
         status = shred(store, ended->shred, err);
     }
-    write_free(write);
+    write_free(write, *out_committed);
     return status;
 }
 

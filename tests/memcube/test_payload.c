@@ -311,6 +311,30 @@ static void blobs_that_nothing_names_are_swept(void **state)
     expect_blobs(f, 1);
 }
 
+/* Unless something names them by then, or has named them all the time. */
+static void blobs_of_an_abandoned_write_go_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct memcube_hash hash = memcube_hash_of(big_payload(f));
+    struct memcube_place place;
+    uint64_t bytes_new;
+    for (int named = 0; named < 2; named++) {
+        struct memcube_txn *txn = begin(f);
+        assert_int_equal(memcube_payload_add(
+                             f->payloads, txn, 1, &hash, big_payload(f), &place, &bytes_new, NULL),
+            MEMOS_OK);
+        memcube_txn_abort(&txn);
+        if (named) {
+            place = add(f, 1, big_payload(f));
+        }
+        memcube_payloads_settle(f->payloads, false);
+        expect_blobs(f, (uint64_t)named);
+        assert_int_equal(folder_count(f->path, "-1"), named);
+    }
+    memcube_payloads_settle(f->payloads, false);
+    assert_int_equal(read_back(f, 1, big_payload(f), place, true), MEMOS_OK);
+}
+
 static void words_put_again_before_the_shredding_stay(void **state)
 {
     struct fixture *f = *state;
@@ -434,6 +458,7 @@ int main(void)
         TEST(what_is_destroyed_is_in_no_file),
         TEST(destroying_is_finished_after_a_crash),
         TEST(blobs_that_nothing_names_are_swept),
+        TEST(blobs_of_an_abandoned_write_go_at_once),
         TEST(words_put_again_before_the_shredding_stay),
         TEST(a_blob_that_cannot_be_written_leaves_nothing),
         TEST(damage_is_found),

@@ -202,7 +202,6 @@ static void abandoned_words_are_in_no_file(void **state)
     struct memcube_outcome outcome;
     assert_ok(memcube_create(fixture_write(f), &change, drafts, 2, &outcome, fixture_error()));
     memcube_write_abort(&f->write);
-    fixture_reopen(f);
     assert_int_equal(scan(f, "zebraabandoned"), 0);
     assert_int_equal(scan(f, "zebrablob"), 0);
     fixture_drop(f);
