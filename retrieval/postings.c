@@ -177,21 +177,6 @@ static void entry_encode(const struct retrieval_entry *entry, uint8_t *at)
     }
 }
 
-/* Put or delete the posting of one term of a doc; one that is not there is no loss. */
-static enum memos_status posting_set(const struct retrieval_tables *tables, struct memcube_txn *txn,
-    uint32_t space, uint64_t term, struct retrieval_posting posting, bool there,
-    struct memos_error *err)
-{
-    uint8_t key_bytes[RETRIEVAL_TERM_KEY_BYTES], value_bytes[RETRIEVAL_POSTING_BYTES];
-    struct memos_bytes key = retrieval_term_key(key_bytes, space, term);
-    struct memos_bytes value = retrieval_posting_write(value_bytes, posting);
-    if (there) {
-        return memcube_put(txn, tables->post, key, value, err);
-    }
-    enum memos_status status = memcube_delete(txn, tables->post, key, value, err);
-    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
-}
-
 enum memos_status retrieval_entry_add(const struct retrieval_tables *tables,
     struct memcube_txn *txn, const struct retrieval_entry *entry, struct memos_error *err)
 {
@@ -210,8 +195,11 @@ enum memos_status retrieval_entry_add(const struct retrieval_tables *tables,
         const struct retrieval_term *term = &entry->terms[i];
         /* Only a repair comes after the merge that its doc belonged to. */
         if (entry->doc <= retrieval_merged_through(&merged, term->hash)) {
-            status = posting_set(tables, txn, entry->space, term->hash,
-                (struct retrieval_posting){entry->doc, term->count}, true, err);
+            uint8_t key_bytes[RETRIEVAL_TERM_KEY_BYTES], value[RETRIEVAL_POSTING_BYTES];
+            status = memcube_put(txn, tables->post,
+                retrieval_term_key(key_bytes, entry->space, term->hash),
+                retrieval_posting_write(value, (struct retrieval_posting){entry->doc, term->count}),
+                err);
         }
     }
     if (status == MEMOS_OK) {
@@ -223,25 +211,76 @@ enum memos_status retrieval_entry_add(const struct retrieval_tables *tables,
     return status;
 }
 
+/* Find the posting of a doc among a term's, whatever its count; *out_count 0: there is none. */
+static enum memos_status posting_find(struct memcube_cursor *cursor, struct memos_bytes term_key,
+    uint32_t doc, uint32_t *out_count, struct memos_error *err)
+{
+    uint8_t least[RETRIEVAL_POSTING_BYTES];
+    struct memos_bytes found = retrieval_posting_write(least, (struct retrieval_posting){doc, 0});
+
+    *out_count = 0;
+    enum memos_status status = memcube_cursor_value_at_or_after(cursor, term_key, &found, err);
+    if (status == MEMOS_OK && found.size == RETRIEVAL_POSTING_BYTES) {
+        struct retrieval_posting posting = retrieval_posting_read(found.data);
+        *out_count = posting.doc == doc ? posting.count : 0;
+    }
+    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+}
+
+/* Remove a doc's posting of one term, if there is one. */
+static enum memos_status posting_erase(struct memcube_cursor *cursor, struct memos_bytes term_key,
+    uint32_t doc, struct memos_error *err)
+{
+    uint32_t count;
+    enum memos_status status = posting_find(cursor, term_key, doc, &count, err);
+    return status == MEMOS_OK && count > 0 ? memcube_cursor_delete(cursor, err) : status;
+}
+
+/* Remove a doc's postings of all terms of its space: for an entry that cannot be read. */
+static enum memos_status postings_erase_all(
+    struct memcube_cursor *cursor, uint32_t space, uint32_t doc, struct memos_error *err)
+{
+    uint8_t key_bytes[RETRIEVAL_TERM_KEY_BYTES];
+    uint64_t term = 0;
+    for (;;) {
+        struct memos_bytes key = retrieval_term_key(key_bytes, space, term), value;
+        enum memos_status status =
+            memcube_cursor_move(cursor, MEMCUBE_AT_OR_AFTER, &key, &value, err);
+        struct memos_reader reader = memos_reader_of(key);
+        if (status != MEMOS_OK || memos_read_u32_be(&reader) != space) {
+            return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+        }
+        term = memos_read_u64_be(&reader);
+        status = posting_erase(cursor, retrieval_term_key(key_bytes, space, term), doc, err);
+        if (status != MEMOS_OK || term == UINT64_MAX) {
+            return status;
+        }
+        term++;
+    }
+}
+
 /* Remove the postings that an entry's bytes name. */
 static enum memos_status postings_erase(const struct retrieval_tables *tables,
     struct memcube_txn *txn, uint32_t space, uint32_t doc, struct memos_bytes bytes,
     struct memos_error *err)
 {
+    struct memcube_cursor *cursor = NULL;
     struct retrieval_entry_view entry;
-    struct retrieval_merged merged;
 
-    enum memos_status status = retrieval_entry_view(bytes, &entry, err);
-    if (status == MEMOS_OK) {
-        status = retrieval_merged_load(tables, txn, space, &merged, err);
+    enum memos_status status = memcube_cursor_open(txn, tables->post, &cursor, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    if (retrieval_entry_view(bytes, &entry, NULL) != MEMOS_OK) {
+        status = postings_erase_all(cursor, space, doc, err);
+        entry.terms_count = 0;
     }
     for (size_t i = 0; status == MEMOS_OK && i < entry.terms_count; i++) {
-        uint64_t term = retrieval_entry_term(&entry, i);
-        if (doc <= retrieval_merged_through(&merged, term)) {
-            status = posting_set(tables, txn, space, term,
-                (struct retrieval_posting){doc, retrieval_entry_count(&entry, i)}, false, err);
-        }
+        uint8_t key[RETRIEVAL_TERM_KEY_BYTES];
+        status = posting_erase(
+            cursor, retrieval_term_key(key, space, retrieval_entry_term(&entry, i)), doc, err);
     }
+    memcube_cursor_close(&cursor);
     return status;
 }
 
@@ -286,23 +325,15 @@ static enum memos_status postings_check(const struct retrieval_tables *tables,
     }
     for (size_t i = 0; i < entry->terms_count && status == MEMOS_OK; i++) {
         const struct retrieval_term *term = &entry->terms[i];
-        uint8_t key[RETRIEVAL_TERM_KEY_BYTES], least[RETRIEVAL_POSTING_BYTES];
-        struct memos_bytes found =
-            retrieval_posting_write(least, (struct retrieval_posting){entry->doc, 0});
-        uint32_t count = 0;
-        status = memcube_cursor_value_at_or_after(
-            cursor, retrieval_term_key(key, entry->space, term->hash), &found, err);
-        if (status == MEMOS_OK && found.size == RETRIEVAL_POSTING_BYTES) {
-            struct retrieval_posting posting = retrieval_posting_read(found.data);
-            count = posting.doc == entry->doc ? posting.count : 0;
-        }
         bool due = entry->doc <= retrieval_merged_through(&merged, term->hash);
-        if (status == MEMOS_OK || status == MEMOS_NOT_FOUND) {
-            status = count == (due ? count_kept(term->count) : 0)
-                         ? MEMOS_OK
-                         : memos_fail(err, MEMOS_CORRUPT,
-                               "lexical index: doc %u of space %u has a posting wrong or missing",
-                               entry->doc, entry->space);
+        uint8_t key[RETRIEVAL_TERM_KEY_BYTES];
+        uint32_t count;
+        status = posting_find(
+            cursor, retrieval_term_key(key, entry->space, term->hash), entry->doc, &count, err);
+        if (status == MEMOS_OK && count != (due ? count_kept(term->count) : 0)) {
+            status = memos_fail(err, MEMOS_CORRUPT,
+                "lexical index: doc %u of space %u has a posting wrong or missing", entry->doc,
+                entry->space);
         }
     }
     memcube_cursor_close(&cursor);

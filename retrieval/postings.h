@@ -115,7 +115,8 @@ struct retrieval_entry {
 MEMOS_MUST_USE enum memos_status retrieval_entry_add(const struct retrieval_tables *tables,
     struct memcube_txn *txn, const struct retrieval_entry *entry, struct memos_error *err);
 
-/* Remove a doc's entry; OK when there is none. */
+/* Remove a doc's entry and its postings; OK when there is none. Of an entry that cannot be read,
+ * all postings of the space are gone through. */
 MEMOS_MUST_USE enum memos_status retrieval_entry_erase(const struct retrieval_tables *tables,
     struct memcube_txn *txn, uint32_t space, uint32_t doc, struct memos_error *err);
 

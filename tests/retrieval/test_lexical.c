@@ -618,12 +618,47 @@ static void broken_tables_are_refused(void **state)
 
     OK(memcube_put(f->txn, tables->doc, retrieval_doc_key(key, 1, 1),
         memos_bytes_make("\1\0\0\0half a t", 12), NULL));
-    assert_int_equal(f->lexical->index.erase(f->lexical, f->txn, 1, 1, NULL), MEMOS_CORRUPT);
+    assert_int_equal(
+        retrieval_rank(tables, f->txn, &query, &f->arena, &hit, &count, NULL, NULL), MEMOS_CORRUPT);
+    erase(f, 1, 1);
+    OK(memcube_put(
+        f->txn, tables->merged, retrieval_space_key(key, 1), memos_bytes_make("short", 5), NULL));
+    assert_int_equal(
+        retrieval_rank(tables, f->txn, &query, &f->arena, &hit, &count, NULL, NULL), MEMOS_CORRUPT);
+    OK(memcube_delete(
+        f->txn, tables->merged, retrieval_space_key(key, 1), memos_bytes_make(NULL, 0), NULL));
     OK(memcube_put(
         f->txn, tables->len, retrieval_doc_key(key, 1, 0), memos_bytes_make("short", 5), NULL));
     assert_int_equal(
         retrieval_rank(tables, f->txn, &query, &f->arena, &hit, &count, NULL, NULL), MEMOS_CORRUPT);
     free(all.words);
+}
+
+/* Erasing does not need an entry that can be read: nothing may keep forget from its work. */
+static void erase_copes_with_damage(void **state)
+{
+    struct fixture *f = *state;
+    const struct retrieval_tables *tables = &f->lexical->tables;
+    uint8_t key[RETRIEVAL_TERM_KEY_BYTES], value[RETRIEVAL_POSTING_BYTES];
+    add(f, 1, 5000, "red green blue");
+    add(f, 1, 9000, "green blue");
+    add(f, 2, 5000, "green");
+    assert_int_equal(table_entries(f, tables->post), 6);
+    OK(memcube_put(f->txn, tables->doc, retrieval_doc_key(key, 1, 5000),
+        memos_bytes_make("\1\0\0\0half a t", 12), NULL));
+    erase(f, 1, 5000);
+    OK(check(f, 1, 9000, "green blue"));
+    OK(check(f, 2, 5000, "green"));
+    assert_int_equal(table_entries(f, tables->post), 3);
+
+    struct memos_bytes term = retrieval_term_key(key, 2, term_of(f, "green"));
+    OK(memcube_delete(f->txn, tables->post, term,
+        retrieval_posting_write(value, (struct retrieval_posting){5000, 1}), NULL));
+    OK(memcube_put(f->txn, tables->post, term,
+        retrieval_posting_write(value, (struct retrieval_posting){5000, 77}), NULL));
+    assert_int_equal(check(f, 2, 5000, "green"), MEMOS_CORRUPT);
+    erase(f, 2, 5000);
+    assert_int_equal(table_entries(f, tables->post), 2);
 }
 
 static void a_huge_text_is_bounded(void **state)
@@ -681,6 +716,7 @@ int main(void)
         TEST(merging_loses_nothing),
         TEST(check_finds_what_is_wrong),
         TEST(broken_tables_are_refused),
+        TEST(erase_copes_with_damage),
         TEST(a_huge_text_is_bounded),
         cmocka_unit_test(options_are_checked),
     };

@@ -4,6 +4,7 @@
  * If these failed, a user would be told what he took back, or not be told what he just said; or
  * would be shown what is not his to see. */
 #include "retrieval/lexical.h"
+#include "retrieval/lexical_internal.h"
 #include "tests/memcube/folder.h"
 
 #include <math.h>
@@ -431,6 +432,57 @@ static void readers_see_what_is_theirs(void **state)
     assert_true(found.scores[0] == before);
 }
 
+static uint64_t fsck(struct fixture *f, bool repair)
+{
+    struct memos_error err = {0};
+    struct memcube_fsck_result result = {0};
+    must(memcube_fsck(f->store, repair, NULL, NULL, NULL, &result, &err), &err);
+    if (result.problems > 0) {
+        print_message("%s\n", result.first);
+    }
+    return result.problems;
+}
+
+/* fsck agrees with what many changes made of the index, sees what is broken, and mends it. */
+static void fsck_keeps_the_index(void **state)
+{
+    struct fixture *f = *state;
+    struct memos_error err = {0};
+    struct memos_id ids[150];
+    begin(f);
+    for (int i = 0; i < 150; i++) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "note %d of the %dth book", i, i % 10);
+        struct memcube_draft one = draft(text);
+        ids[i] = make(f, &one);
+    }
+    commit(f);
+    struct memcube_draft to = draft("something else entirely");
+    uint64_t seq = update(f, ids[3], MEMCUBE_FIELD_PAYLOAD, &to) - 1;
+    to.description.title = BYTES("a title");
+    (void)update(f, ids[4], MEMCUBE_FIELD_TITLE, &to);
+    forget(f, ids[5]);
+    roll_back(f, seq);
+    assert_int_equal(fsck(f, false), 0);
+
+    const struct retrieval_tables *tables = &f->lexical->tables;
+    struct memcube_txn *txn = NULL;
+    uint8_t key[RETRIEVAL_DOC_KEY_BYTES];
+    must(memcube_txn_write(memcube_store_db(f->store), &txn, &err), &err);
+    must(memcube_delete(
+             txn, tables->doc, retrieval_doc_key(key, 1, 8), memos_bytes_make(NULL, 0), &err),
+        &err);
+    must(memcube_put(txn, tables->doc, retrieval_doc_key(key, 1, 9),
+             memos_bytes_make("\1\0\0\0half a t", 12), &err),
+        &err);
+    must(memcube_txn_commit(&txn, &err), &err);
+    assert_int_equal(fsck(f, false), 2);
+    assert_int_equal(fsck(f, true), 2);
+    assert_int_equal(fsck(f, false), 0);
+    EXPECT_ONE(find_text(f, "7"), ids[7]);
+    EXPECT_NONE(find_text(f, "title"));
+}
+
 static void bad_questions_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -468,6 +520,7 @@ int main(void)
         TEST(states_decide_what_is_searched),
         TEST(filters_come_before_ranking),
         TEST(readers_see_what_is_theirs),
+        TEST(fsck_keeps_the_index),
         TEST(bad_questions_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
