@@ -43,6 +43,7 @@ struct memcube_archive {
     struct memos_id cube_id;                /* of a single cube; nil: a space */
     struct memcube_archive_summary summary; /* what the closing frame says, and what was counted */
     struct memcube_idmap payloads;          /* beginning of the hash to offset of the frame */
+    struct memcube_idmap forgotten;         /* ids of cubes whose last version says so */
 };
 
 /* Check everything that can be checked without a store. CORRUPT names the byte; UNSUPPORTED: a

@@ -178,29 +178,24 @@ static enum memos_status record_compare(struct import *i, uint64_t seq,
     return status;
 }
 
-/* Every cube whose staleness changed here must have changed there, and the other way round; a cube
- * that is forgotten by now has no staleness here. */
+/* Every cube whose staleness changed here must have changed there, and the other way round. What is
+ * forgotten further on does not count: it went at once here. */
 static enum memos_status affected_check(struct import *i, const struct memcube_changing *changing,
     const struct memcube_log_record *record, struct memos_error *err)
 {
-    size_t found = 0;
-    for (size_t n = 0; n < record->affected_count; n++) {
-        struct memcube_cube cube;
-        if (memcube_ids_find(&changing->affected, &record->affected[n], NULL)) {
-            found++;
-            continue;
-        }
-        enum memos_status status =
-            memcube_cube_read(&i->write->read, i->space, &record->affected[n], &cube, err);
-        if (status != MEMOS_OK) {
-            return status;
-        }
-        if (cube.state != MEMCUBE_STATE_FORGOTTEN) {
-            found = SIZE_MAX;
-            break;
+    const struct memcube_idmap *forgotten = &i->archive->forgotten;
+    size_t there = 0, here = 0;
+    bool found = true;
+    for (size_t n = 0; found && n < record->affected_count; n++) {
+        if (!memcube_idmap_find(forgotten, record->affected[n].bytes)) {
+            found = memcube_ids_find(&changing->affected, &record->affected[n], NULL);
+            there++;
         }
     }
-    if (found != changing->affected.count) {
+    for (size_t n = 0; n < changing->affected.count; n++) {
+        here += !memcube_idmap_find(forgotten, changing->affected.ids[n].bytes);
+    }
+    if (!found || there != here) {
         return memos_fail(err, MEMOS_CORRUPT,
             "record %llu says that it made other cubes stale than it did",
             (unsigned long long)record->seq);

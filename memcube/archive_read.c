@@ -314,6 +314,25 @@ static enum memos_status check_version(struct check *c, const struct memcube_arc
     return status;
 }
 
+/* At the end: what came without content must have been forgotten. */
+static enum memos_status check_forgotten(struct check *c,
+    const struct memcube_archive_frame *frame, struct memos_error *err)
+{
+    struct memcube_idmap_slot cube;
+    uint64_t *added = NULL;
+    enum memos_status status = MEMOS_OK;
+    for (size_t position = 0;
+         status == MEMOS_OK && memcube_idmap_next(&c->cubes, &position, &cube);) {
+        if ((cube.value & CUBE_FORGOTTEN) != 0) {
+            status = memcube_idmap_add(&c->archive->forgotten, cube.key, 1, &added, err);
+        } else if ((cube.value & CUBE_BARE) != 0) {
+            status = corrupt(
+                frame->offset, "a cube lacks content although it is not forgotten", err);
+        }
+    }
+    return status;
+}
+
 /* The closing frame must say what was counted, and the hash of everything before it. */
 static enum memos_status check_end(struct check *c, const struct memcube_archive_frame *frame,
     struct memos_error *err)
@@ -348,13 +367,7 @@ static enum memos_status check_end(struct check *c, const struct memcube_archive
     if (c->at != c->archive->bytes.size) {
         return corrupt(c->at, "bytes after the closing frame", err);
     }
-    struct memcube_idmap_slot cube;
-    for (size_t position = 0; memcube_idmap_next(&c->cubes, &position, &cube);) {
-        if ((cube.value & CUBE_BARE) != 0 && (cube.value & CUBE_FORGOTTEN) == 0) {
-            return corrupt(frame->offset, "a cube lacks content although it is not forgotten", err);
-        }
-    }
-    return MEMOS_OK;
+    return check_forgotten(c, frame, err);
 }
 
 static enum memos_status check_frames(struct check *c, struct memos_error *err)
@@ -424,6 +437,7 @@ enum memos_status memcube_archive_open(
     *out = (struct memcube_archive){ .bytes = bytes };
     out->summary.bytes = bytes.size;
     memcube_idmap_init(&out->payloads, SIZE_MAX);
+    memcube_idmap_init(&out->forgotten, SIZE_MAX);
     memcube_idmap_init(&check.cubes, SIZE_MAX);
     memos_arena_init(&check.record_arena, room);
     memos_arena_init(&check.version_arena, room);
@@ -440,6 +454,7 @@ enum memos_status memcube_archive_open(
 void memcube_archive_finish(struct memcube_archive *archive)
 {
     memcube_idmap_finish(&archive->payloads);
+    memcube_idmap_finish(&archive->forgotten);
     archive->bytes = memos_bytes_make(NULL, 0);
 }
 

@@ -592,8 +592,8 @@ static uint64_t slot_of(struct memos_bytes key)
     return memos_read_u64_be(&r);
 }
 
-/* Entries of payload.data whose slot nobody names. Their keys stay: if the number is damaged, the key
- * is another's. */
+/* Entries of payload.data whose slot nobody names. Their keys stay: if the number is damaged, the
+ * key is another's. */
 static enum memos_status data_strays(struct memcube_payloads *payloads, struct memcube_txn *txn,
     struct memcube_cursor *cursor, const struct slots *slots, bool remove, uint64_t *out_count,
     struct memos_error *err)
