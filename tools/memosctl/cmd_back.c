@@ -192,10 +192,14 @@ static void print_forgotten(const Memos__Outcome *outcome, bool is_dry)
         struct memos_id id = ctl_id_of(outcome->forgotten[i]);
         printf("%s  %s\n", memos_id_format(&id, text), is_dry ? "would be forgotten" : "forgotten");
     }
-    printf("%llu payloads %s, %llu kept for other cubes\n",
+    if (is_dry) {
+        printf("nothing was forgotten (--dry-run)\n");
+        return;
+    }
+    printf("%llu payloads destroyed, %llu kept for other cubes\n",
         (unsigned long long)outcome->payloads_destroyed,
-        is_dry ? "would be destroyed" : "destroyed", (unsigned long long)outcome->payloads_shared);
-    if (!is_dry && outcome->seq != 0) {
+        (unsigned long long)outcome->payloads_shared);
+    if (outcome->seq != 0) {
         printf("record %llu%s\n", (unsigned long long)outcome->seq,
             outcome->gone ? "; the bytes are gone from every file of the store" : "");
     }

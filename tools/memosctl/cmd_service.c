@@ -167,23 +167,23 @@ static pid_t pid_of_lock(const char *data_dir)
     return ctl_number_parse(text, INT32_MAX, &pid) ? (pid_t)pid : 0;
 }
 
-/* Is this process a memosd of ours? A lock may name a process that ended long ago. */
+/* Is this process a memosd of ours, and alive? A lock may name one that ended long ago. */
 static bool is_our_memosd(pid_t pid)
 {
-    char path[64], name[32] = {0};
+    static const char name[] = "(memosd) ";
+    char path[64], text[64] = {0}; /* "123 (memosd) S 1 ..." */
     struct stat info;
-    snprintf(path, sizeof path, "/proc/%ld", (long)pid);
-    if (pid <= 1 || stat(path, &info) != 0 || info.st_uid != getuid()) {
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    int file = pid > 1 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (file < 0) {
         return false;
     }
-    snprintf(path, sizeof path, "/proc/%ld/comm", (long)pid);
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = file >= 0 ? read(file, name, sizeof name - 1) : 0;
-    if (file >= 0) {
-        close(file);
-    }
-    name[size > 0 ? strcspn(name, "\n") : 0] = '\0';
-    return strcmp(name, "memosd") == 0;
+    bool is_ours = fstat(file, &info) == 0 && info.st_uid == getuid();
+    ssize_t size = read(file, text, sizeof text - 1);
+    close(file);
+    const char *found = size > 0 ? strstr(text, name) : NULL;
+    char state = found ? found[sizeof name - 1] : 'X';
+    return is_ours && state != 'Z' && state != 'X';
 }
 
 /* ---- up ---- */

@@ -231,7 +231,9 @@ void ctl_note(struct ctl *ctl, const char *format, ...)
 void ctl_error_print(const struct ctl *ctl, enum memos_status status, const struct memos_error *err)
 {
     struct memos_buffer clean = memos_buffer_make(16 * MEMOS_ERROR_TEXT_BYTES);
-    const char *hint = ctl->hint && ctl->hint[0] ? ctl->hint : memos_status_hint(status);
+    /* what a status advises is about cubes, not about files of this machine */
+    const char *usual = err->foreign ? "" : memos_status_hint(status);
+    const char *hint = ctl->hint && ctl->hint[0] ? ctl->hint : usual;
     ctl_text_clean(
         &clean, memos_bytes_of(err->text[0] ? err->text : memos_status_text(status)), false);
     fprintf(stderr, "memosctl: %.*s\n", (int)clean.size, (const char *)clean.data);

@@ -370,23 +370,6 @@ static enum memos_status make_numbers(struct ctl *ctl, Memos__Draft *out, struct
     return MEMOS_OK;
 }
 
-static enum memos_status make_model(struct ctl *ctl, Memos__Draft *out, struct memos_error *err)
-{
-    const char *text = ctl_args_value(ctl->args, CTL_MODEL);
-    if (!text) {
-        return MEMOS_OK;
-    }
-    out->model.data = memos_arena_take(&ctl->arena, MEMCUBE_NAME_BYTES_MAX, 1);
-    if (!out->model.data) {
-        return fail_memory(err);
-    }
-    if (!ctl_hex_parse(text, out->model.data, MEMCUBE_NAME_BYTES_MAX, &out->model.len)) {
-        return memos_fail(
-            err, MEMOS_INVALID, "--model takes hexadecimal digits, not '%.60s'", text);
-    }
-    return MEMOS_OK;
-}
-
 static uint32_t fields_given(const struct ctl_args *args)
 {
     static const struct {
@@ -424,7 +407,7 @@ enum memos_status ctl_draft_make(
 {
     static enum memos_status (*const parts[])(
         struct ctl *, Memos__Draft *, struct memos_error *) = {
-        make_times, make_numbers, make_model, make_sources, make_attributes, make_derived};
+        make_times, make_numbers, make_sources, make_attributes, make_derived};
     const struct ctl_args *args = ctl->args;
     *out = (Memos__Draft)MEMOS__DRAFT__INIT;
     out->title = ctl_field(ctl_args_value(args, CTL_TITLE));
@@ -433,6 +416,9 @@ enum memos_status ctl_draft_make(
     out->language = ctl_field(ctl_args_value(args, CTL_LANGUAGE));
     out->codec = ctl_field(ctl_args_value(args, CTL_CODEC));
     out->external_id = ctl_field(ctl_args_value(args, CTL_EXTERNAL_ID));
+    const char *model = ctl_args_value(args, CTL_MODEL);
+    out->model.data = (uint8_t *)ctl_field(model);
+    out->model.len = model ? strlen(model) : 0;
     *out_fields = fields_given(args);
     enum memos_status status = ctl_values(ctl, CTL_TAG, &out->tags, &out->n_tags, err);
     if (status == MEMOS_OK) {

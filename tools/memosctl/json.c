@@ -275,7 +275,8 @@ json_t *ctl_json_cube(const Memos__Cube *cube, bool with_payload, struct memos_b
     set_texts(object, cube);
     json_object_set_new(object, "stale", json_boolean(cube->stale));
     json_object_set_new(object, "usefulness", json_real((double)cube->usefulness));
-    json_object_set_new(object, "model", ctl_json_hex(cube->model));
+    json_object_set_new(
+        object, "model", ctl_json_text(memos_bytes_make(cube->model.data, cube->model.len)));
     json_object_set_new(object, "payload_hash", ctl_json_hex(cube->payload_hash));
     json_object_set_new(
         object, "derived_from", ctl_json_refs(cube->derived_from, cube->n_derived_from));

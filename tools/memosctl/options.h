@@ -33,7 +33,7 @@
     X(EXTERNAL_ID, "external-id", 0, "ID", "your own id of it, unique in the space")               \
     X(EVENT_TIME, "event-time", 0, "TIME", "when it was said or happened")                         \
     X(CODEC, "codec", 0, "TYPE", "what the payload is (default: text/plain; charset=utf-8)")       \
-    X(MODEL, "model", 0, "HEX", "fingerprint of the model that it was made by or is bound to")     \
+    X(MODEL, "model", 0, "TEXT", "fingerprint of the model that it was made by or is bound to")    \
     X(DERIVED, "derived-from", 0, "ID[@N]",                                                        \
         "a cube, or a version of it, that it was made from; may be repeated")                      \
     X(SOURCE_OF, "source", 0, "TYPE:URI[#OFFSET+LENGTH]",                                          \

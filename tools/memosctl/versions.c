@@ -25,6 +25,11 @@ enum memos_status ctl_version_get(struct ctl *ctl, const struct memos_id *id, ui
     *out_reply = NULL;
     enum memos_status status =
         ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_CUBES, out_reply, err);
+    if (status == MEMOS_FORGOTTEN) { /* its header is still there */
+        get.no_payload = true;
+        ctl->hint = NULL;
+        status = ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_CUBES, out_reply, err);
+    }
     if (status != MEMOS_OK) {
         return status;
     }
