@@ -1,10 +1,10 @@
-/* A process that writes is killed at random moments, again and again, and the store opened after it.
+/* A process that writes is killed at random moments, again and again, and its store is opened.
  *
- * If this fails, a power cut or a crash loses memory that was acknowledged, leaves half of a change,
- * or brings forgotten words back.
+ * If this fails, a power cut or a crash loses memory that was acknowledged, leaves half of a
+ * change, or brings forgotten words back.
  *
- * MEMOS_CRASH_ROUNDS=n sets how often (default 8), MEMOS_TEST_SEED=n repeats the dice; the moment of
- * the kill stays the scheduler's. */
+ * MEMOS_CRASH_ROUNDS=n sets how often (default 8), MEMOS_TEST_SEED=n repeats the dice; the moment
+ * of the kill stays the scheduler's. */
 #include "memcube/record.h"
 #include "memcube/writer.h"
 #include "tests/memcube/store_fixture.h"
@@ -264,8 +264,8 @@ static bool forgotten_later(size_t at)
     return false;
 }
 
-/* What was acknowledged is there. A thread has at most one change under way, which may be there, too:
- * so a cube may have been forgotten without our having heard of it. */
+/* What was acknowledged is there. A thread has at most one change under way, which may be there,
+ * too: so a cube may have been forgotten without our having heard of it. */
 static void ack_check(struct fixture *f, const struct memcube_space *space, size_t at)
 {
     static char text[TEXT_BYTES];
