@@ -66,6 +66,24 @@ enum memos_status memos_default_address(char *out, size_t size, struct memos_err
     return memos_address_check(out, err);
 }
 
+enum memos_status memos_address_reachable(const struct memos_client *client, const char *bound,
+    char *out, size_t size, struct memos_error *err)
+{
+    static const char *const anywhere[] = { "tcp://0.0.0.0:", "tcp://*:", "tcp://[::]:" };
+    const char *own = memos_client_address(client), *own_port = strrchr(own, ':');
+    int used = snprintf(out, size, "%s", bound);
+    for (size_t i = 0; i < sizeof anywhere / sizeof anywhere[0]; i++) {
+        size_t host_size = strlen(anywhere[i]);
+        if (strncmp(bound, anywhere[i], host_size) == 0 && strncmp(own, "tcp://", 6) == 0) {
+            used = snprintf(out, size, "%.*s:%s", (int)(own_port - own), own, bound + host_size);
+        }
+    }
+    if (used < 0 || (size_t)used >= size) {
+        return memos_fail(err, MEMOS_INVALID, "an address of %d bytes", used);
+    }
+    return memos_address_check(out, err);
+}
+
 enum memos_status memos_address_probe(const char *address, struct memos_error *err)
 {
     const char *path = memos_address_ipc_path(address);

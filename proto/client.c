@@ -237,6 +237,11 @@ void memos_client_close(struct memos_client **client)
     *client = NULL;
 }
 
+const char *memos_client_address(const struct memos_client *client)
+{
+    return client->address;
+}
+
 int memos_client_fd(struct memos_client *client)
 {
     int file = -1;

@@ -18,6 +18,7 @@
 #define LEASE_MS_LEAST 1000
 #define EVENT_REFS_MAX 256
 #define CATCH_UP_RECORDS 1000
+#define ADDRESS_BYTES_MAX 512
 
 struct memos_watch {
     struct memos_client *client;
@@ -112,12 +113,13 @@ static enum memos_status connect_to_events(struct memos_watch *watch, struct mem
     if (status != MEMOS_OK) {
         return status;
     }
-    const char *events = memos_message_reply(reply)->welcome->events;
-    if (events[0] == 0) {
+    char events[ADDRESS_BYTES_MAX];
+    const char *bound = memos_message_reply(reply)->welcome->events;
+    if (bound[0] == 0) {
         status = memos_fail(
             err, MEMOS_UNSUPPORTED, "the broker gives no events on this connection");
     } else {
-        status = memos_address_check(events, err);
+        status = memos_address_reachable(watch->client, bound, events, sizeof events, err);
     }
     if (status == MEMOS_OK) {
         status = memos_client_socket(watch->client, ZMQ_SUB, &watch->socket, err);

@@ -1,6 +1,7 @@
 /* If this failed, a program could take another request's answer for its own, hang on a broker
  * that is gone, or crash on what a broken one sends. */
 #include "proto/client.h"
+#include "proto/client_internal.h"
 #include "proto/clock.h"
 #include "tests/proto/fake_broker.h"
 #include "tests/proto/temp.h"
@@ -542,6 +543,33 @@ static void options_are_checked(void **state)
     assert_int_equal(memos_client_open(&options, &client, &err), MEMOS_INVALID);
 }
 
+static void a_broker_on_all_addresses_is_reached_by_the_known_one(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bound, *own, *reachable;
+    } cases[] = {
+        { "tcp://0.0.0.0:7078", "tcp://127.0.0.1:7077", "tcp://127.0.0.1:7078" },
+        { "tcp://*:7078", "tcp://[::1]:7077", "tcp://[::1]:7078" },
+        { "tcp://[::]:7078", "tcp://127.0.0.1:7077", "tcp://127.0.0.1:7078" },
+        { "tcp://10.0.0.2:7078", "tcp://127.0.0.1:7077", "tcp://10.0.0.2:7078" },
+        { "tcp://0.0.0.0:7078", "ipc:///x", "tcp://0.0.0.0:7078" },
+        { "ipc:///e", "tcp://127.0.0.1:7077", "ipc:///e" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char out[40];
+        struct memos_error err = { 0 };
+        struct memos_client_options options = { .address = cases[i].own };
+        struct memos_client *client = open_client(&options);
+        assert_int_equal(memos_address_reachable(client, cases[i].bound, out, sizeof out, &err),
+            MEMOS_OK);
+        assert_string_equal(out, cases[i].reachable);
+        assert_int_equal(
+            memos_address_reachable(client, cases[i].bound, out, 5, &err), MEMOS_INVALID);
+        memos_client_close(&client);
+    }
+}
+
 static void the_own_broker_is_found(void **state)
 {
     (void)state;
@@ -589,6 +617,7 @@ int main(void)
         cmocka_unit_test(no_broker_is_said_at_once),
         WITH_BROKER(keys_open_the_door),
         cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(a_broker_on_all_addresses_is_reached_by_the_known_one),
         WITH_BROKER(the_own_broker_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
-"""If this failed, nobody outside this tree could build a program with libmemos, or one that was built
-would not find what it needs.
+"""If this failed, nobody outside this tree could build a program with libmemos, or one that was
+built would not find what it needs.
 
-Usage: test_install.py BUILD_FOLDER; CC and SANITIZE (a value for -fsanitize) come from the environment.
+Usage: test_install.py BUILD_FOLDER. The environment has CC, and in SANITIZE a value for -fsanitize.
 """
 import os
 import subprocess
@@ -71,9 +71,8 @@ class Installed(unittest.TestCase):
                    *self.pkg_config("--cflags"), "-x", "c", str(header))
 
     def test_only_names_of_ours_are_exported(self):
-        names = [line.split()[-1] for line in
-                 output("nm", "-D", "--defined-only", str(self.libraries / "libmemos.so")).split("\n")
-                 if line]
+        table = output("nm", "-D", "--defined-only", str(self.libraries / "libmemos.so"))
+        names = [line.split()[-1] for line in table.splitlines()]
         self.assertIn("memos_client_call", names)
         self.assertIn("memos__request__pack", names)
         strangers = [name for name in names if not name.startswith(("memos_", "__odr_asan."))]

@@ -460,6 +460,17 @@ class Connections(unittest.TestCase):
             with memos.Client() as client:
                 self.assertEqual(client.address, "tcp://127.0.0.1:1")
 
+    def test_a_broker_on_all_addresses_is_reached_by_the_known_one(self):
+        for bound, own, reachable in (
+                ("tcp://0.0.0.0:7078", "tcp://box:7077", "tcp://box:7078"),
+                ("tcp://[::]:7078", "tcp://[fe80::1]:7077", "tcp://[fe80::1]:7078"),
+                ("tcp://*:7078", "tcp://10.0.0.1:7077", "tcp://10.0.0.1:7078"),
+                ("tcp://10.0.0.2:7078", "tcp://10.0.0.1:7077", "tcp://10.0.0.2:7078"),
+                ("ipc:///e", "tcp://box:7077", "ipc:///e")):
+            self.assertEqual(_address.reachable(bound, own), reachable)
+        with self.assertRaises(memos.Invalid):
+            _address.reachable("inproc://x", "tcp://box:1")
+
     def test_times(self):
         east = datetime.timezone(datetime.timedelta(hours=2))
         for us in (1, -1, 1777638600123456, -62135596800000000, 253402300799999999):

@@ -43,6 +43,15 @@ def check_address(address: str) -> str:
     return address
 
 
+def reachable(bound: str, own: str) -> str:
+    """The address to connect to for one that the broker bound: where it listens on all of its
+    host's addresses, the host is the one that this client reached it by."""
+    for anywhere in ("tcp://0.0.0.0:", "tcp://*:", "tcp://[::]:"):
+        if bound.startswith(anywhere) and own.startswith("tcp://"):
+            bound = f"{own.rpartition(':')[0]}:{bound[len(anywhere):]}"
+    return check_address(bound)
+
+
 def default_address() -> str:
     """Where the user's own broker listens."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")

@@ -266,7 +266,8 @@ class AsyncWatch:
         events = (await self._client._run(hello())).events
         if not events:
             raise Unsupported("the broker gives no events on this connection")
-        self._socket = self._client._open_socket(zmq.SUB, _address.check_address(events))
+        self._socket = self._client._open_socket(
+            zmq.SUB, _address.reachable(events, self._client.address))
         try:
             await self._ask()
         except BaseException:

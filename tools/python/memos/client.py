@@ -121,7 +121,7 @@ class Watch:
         events = client._run(hello()).events
         if not events:
             raise Unsupported("the broker gives no events on this connection")
-        self._socket = client._open_socket(zmq.SUB, _address.check_address(events))
+        self._socket = client._open_socket(zmq.SUB, _address.reachable(events, client.address))
         try:
             self._ask()
         except BaseException:
