@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import uuid
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
@@ -203,9 +204,11 @@ class BrokerTest(unittest.TestCase):
     def good_client_is_served(self) -> None:
         """Somebody who did nothing wrong can write and find."""
         with Wire(self.broker.address) as wire:
-            [ref] = wire.put("good/client", "a well behaved sentence")
-            self.assertEqual(wire.text("good/client", ref.id), "a well behaved sentence")
-            found = wire.ask(search=pb.Search(space="good/client", text="behaved sentence"))
+            word = "w" + uuid.uuid4().hex
+            [ref] = wire.put("good/client", f"a well behaved sentence about {word}")
+            self.assertEqual(wire.text("good/client", ref.id),
+                             f"a well behaved sentence about {word}")
+            found = wire.ask(search=pb.Search(space="good/client", text=f"behaved {word}"))
             self.assertEqual(found.status, OK)
             self.assertIn(ref.id, [hit.cube.id for hit in found.reply.hits.hits])
 

@@ -4,7 +4,7 @@ usage: kill_writer.py ADDRESS SPACE NOTES SEED
 
 Runs until it is terminated. Every change has an idempotency key and is sent again, the same, until
 an answer comes: brokers come and go. What has been answered OK is a line of JSON in NOTES:
-["put"|"update", id, number, text] or ["forget", id].
+["put"|"update", id, number, text] or ["forget", id]; before a forget is sent, ["forgetting", id].
 """
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Writer:
         if self.heads and draw < 0.3:
             cube = self.heads.pop(self.random.randrange(len(self.heads)))
             if draw < 0.04:
+                self.note(["forgetting", cube.hex()])
                 return ["forget", cube.hex()], {"forget": pb.Forget(
                     space=self.space, ids=[cube])}, b""
             change = pb.Change(id=cube, fields=harness.FIELD_PAYLOAD, draft=pb.Draft(frame=1))
@@ -48,6 +49,10 @@ class Writer:
                 space=self.space, changes=[change])}, text.encode()
         return ["put", "", 0, text], {"put": pb.Put(
             space=self.space, drafts=[pb.Draft(frame=1)])}, text.encode()
+
+    def note(self, note: list) -> None:
+        self.notes.write(json.dumps(note) + "\n")
+        self.notes.flush()
 
     def send(self, note: list, key: bytes, body: dict, payload: bytes) -> None:
         frames = [payload] if payload else []
@@ -66,8 +71,7 @@ class Writer:
             ref = answer.reply.outcome.refs[0]
             note[1], note[2] = ref.id.hex(), ref.number
             self.heads.append(ref.id)
-        self.notes.write(json.dumps(note) + "\n")
-        self.notes.flush()
+        self.note(note)
 
     def run(self) -> None:
         while True:

@@ -44,7 +44,7 @@ REQUESTS = {
     "search": ("read", lambda s, i: dict(search=pb.Search(space=s, text="suitcase"))),
     "log": ("read", lambda s, i: dict(log=pb.Log(space=s))),
     "history": ("read", lambda s, i: dict(history=pb.History(space=s, id=i, payload=True))),
-    "merge": ("write", lambda s, i: dict(merge=pb.Merge(space=s, sources=[i],
+    "merge": ("write", lambda s, i: dict(merge=pb.Merge(space=s, sources=[i, b"y" * 16],
                                                         draft=pb.Draft(frame=1)))),
     "transition": ("write", lambda s, i: dict(transition=pb.Transition(
         space=s, ids=[i], state=2))),

@@ -28,10 +28,10 @@ class Disk(harness.BrokerTest):
         return harness.Broker(self.folder, *self.flags, environment={
             "LD_PRELOAD": os.environ["MEMOS_FAULT_LIB"], "MEMOS_FAULT_FILE": str(self.plan_path)})
 
-    def plan(self, plan: str) -> None:
-        """What fails from now on (tests/fault/fault_inject.h)."""
+    def plan(self, plan: str, where: str = "/data/") -> None:
+        """What fails from now on, in the store (tests/fault/fault_inject.h)."""
         fresh = self.plan_path.with_suffix(".new")
-        fresh.write_text(plan + "\n", encoding="ascii")
+        fresh.write_text(f"{plan} {where}\n" if plan else "\n", encoding="ascii")
         fresh.rename(self.plan_path)
 
     def put(self, text: str) -> int:
@@ -74,7 +74,7 @@ class Disk(harness.BrokerTest):
 
     def test_a_full_disk_and_a_large_payload(self) -> None:
         self.assertEqual(self.put("small"), OK)
-        self.plan("ENOSPC write,sync,truncate 0 0 blobs")
+        self.plan("ENOSPC write,sync,truncate 0 0", "/blobs/")
         self.assertEqual(self.put("x" * 300_000), NO_SPACE)
         self.assertEqual(self.put("also small"), OK)
         self.plan("")
@@ -93,6 +93,7 @@ class Disk(harness.BrokerTest):
     def test_each_call_fails_once(self) -> None:
         """The first, the second, ... call fails, once: the answer is an error or the truth."""
         refused = 0
+        self.assertEqual(self.put("so that there is a space"), OK)
         for error in ("ENOSPC", "EIO"):
             for skip in range(12 if harness.SANITIZED else 25):
                 self.plan(f"{error} all {skip} 1")
