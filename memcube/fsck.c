@@ -2,8 +2,10 @@
  * what is derived.
  *
  * A space is looked at in one snapshot, so that fsck can run beside writers; it pins that snapshot
- * until the space is done. Repair works the same things out again inside a write, and is done only
- * when the rows and the log agree: the history itself is never changed. */
+ * until the space is done. A forget destroys what an older snapshot still names; a finding that may
+ * come from that is looked for again in a newer one, and in the end with the writers held off.
+ * Repair works the same things out again inside a write, and is done only when the rows and the log
+ * agree: the history itself is never changed. */
 #include "memcube/fsck_internal.h"
 
 #include <stdarg.h>
@@ -12,6 +14,7 @@
 #include <string.h>
 
 #define ROUNDS_MAX 4
+#define OUTRUN_MAX 3
 #define GROWS_MAX 16
 
 #define BIT(table) (1u << MEMCUBE_FSCK_##table)
@@ -38,6 +41,7 @@ struct inspection {
     bool quiet;       /* it was said already */
     unsigned broken;  /* in the last round */
     unsigned told;    /* in any round before */
+    unsigned outrun;  /* rounds given up: a forget was faster */
     uint64_t found[MEMCUBE_FSCK_TABLES_COUNT + 2]; /* problems, by bit */
 };
 
@@ -463,18 +467,33 @@ static enum memos_status stale_check(struct inspection *i, struct memos_error *e
     return status;
 }
 
+/* Has the space changed since the snapshot of this round? */
+static bool moved_on(const struct inspection *i)
+{
+    struct memcube_read *read = NULL;
+    struct memcube_space space;
+    struct memos_error ignored;
+    bool moved = memcube_read_begin(i->fsck->store, &read, &ignored) == MEMOS_OK &&
+                 memcube_space_find(read, i->name, &space, &ignored) == MEMOS_OK &&
+                 space.seq != i->derived.space.seq;
+    memcube_read_end(&read);
+    return moved;
+}
+
 /* Check the tables in a snapshot; staleness and indexes too, once nothing is broken (any more). */
-static enum memos_status round_check(struct inspection *i, bool *out_last, struct memos_error *err)
+static enum memos_status snapshot_check(
+    struct inspection *i, struct memcube_read *read, bool *out_last, struct memos_error *err)
 {
     struct fsck *k = i->fsck;
-    struct memcube_read *read = NULL;
     struct memos_error inner;
 
-    enum memos_status status = memcube_read_begin(k->store, &read, err);
-    if (status != MEMOS_OK) {
-        return status;
+    enum memos_status status = tables_check(i, read, &inner);
+    if (memcube_verify_is_finding(status) && i->outrun < OUTRUN_MAX && moved_on(i)) {
+        i->outrun++;
+        i->broken = 0;
+        inspection_end(i);
+        return MEMOS_OK;
     }
-    status = tables_check(i, read, &inner);
     if (memcube_verify_is_finding(status)) { /* NOT_FOUND, too: something that must be there */
         i->broken |= BROKEN_ROWS;
         tell(k, 1, "space %.*s: %s; what is derived from its versions cannot be checked",
@@ -496,6 +515,25 @@ static enum memos_status round_check(struct inspection *i, bool *out_last, struc
         }
     }
     inspection_end(i);
+    return status;
+}
+
+/* One look at the space; *out_again: it must be looked at again, without mending anything. */
+static enum memos_status round_check(
+    struct inspection *i, bool *out_last, bool *out_again, struct memos_error *err)
+{
+    struct memcube_read *read = NULL;
+    struct memcube_write *write = NULL;
+    unsigned outrun = i->outrun;
+
+    enum memos_status status = outrun < OUTRUN_MAX
+                                   ? memcube_read_begin(i->fsck->store, &read, err)
+                                   : memcube_write_begin(i->fsck->store, &write, err);
+    if (status == MEMOS_OK) {
+        status = snapshot_check(i, write ? memcube_write_read(write) : read, out_last, err);
+    }
+    *out_again = i->outrun != outrun;
+    memcube_write_abort(&write);
     memcube_read_end(&read);
     return status;
 }
@@ -505,12 +543,15 @@ static enum memos_status space_fsck(
 {
     struct inspection i = { .fsck = k, .name = name };
     unsigned mended = 0;
-    bool last = false;
+    bool last = false, again = false;
 
     k->result.spaces++;
     enum memos_status status = history_check(&i, false, err);
-    for (unsigned round = 0; status == MEMOS_OK && !last; round++) {
-        status = round_check(&i, &last, err);
+    for (unsigned round = 0; status == MEMOS_OK && !last; round += !again) {
+        status = round_check(&i, &last, &again, err);
+        if (again) {
+            continue;
+        }
         last = last || round == ROUNDS_MAX;
         if (status == MEMOS_OK && !last) {
             if (!i.verified) {
