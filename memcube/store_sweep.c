@@ -80,6 +80,17 @@ static enum memos_status due_drop(
         memos_bytes_make(NULL, 0), err);
 }
 
+static struct memos_bytes due_reason(const struct due *due, const struct memcube_version *head)
+{
+    const struct memcube_governance *governance = &head->governance;
+    const bool lived = governance->expires_us != 0 && governance->expires_us <= due->time_us;
+    const bool held = governance->valid_to_us != 0 && governance->valid_to_us <= due->time_us;
+
+    return memos_bytes_of(lived && held ? "its time-to-live and its validity have ended"
+                          : lived       ? "its time-to-live has ended"
+                                        : "its validity has ended");
+}
+
 static enum memos_status expire_one(struct memcube_changing *changing,
     const struct memcube_space *space, const struct due *due, struct memos_error *err)
 {
@@ -98,7 +109,7 @@ static enum memos_status expire_one(struct memcube_changing *changing,
     }
     memcube_step_repeat(&step, &cube, &head, &head, MEMCUBE_OP_EXPIRE, changing->change);
     step.version.state = MEMCUBE_STATE_EXPIRED;
-    step.version.equals = 0; /* it repeats nothing: its state is new */
+    step.version.reason = due_reason(due, &head);
     return memcube_changing_step(changing, &step, err);
 }
 
@@ -110,7 +121,7 @@ static enum memos_status expire_space(struct memcube_write *write, const struct 
     struct memcube_outcome outcome;
     struct memcube_change change = {
         .author = memos_bytes_of(SWEEP_AUTHOR),
-        .reason = memos_bytes_of("its time-to-live or its validity has ended"),
+        .reason = memos_bytes_of("time-to-live or validity has ended"),
     };
 
     enum memos_status status =
