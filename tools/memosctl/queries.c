@@ -17,6 +17,7 @@ struct batch {
     Memos__Search searches[BATCH_MAX];
     json_t *lines[BATCH_MAX]; /* keeps the texts of searches */
     size_t count;
+    size_t payloads;  /* that the answers may carry: a message has room for MEMOS_FRAMES_MAX */
     uint64_t request; /* 0: free */
     struct memos_message *reply;
 };
@@ -29,6 +30,8 @@ struct queries {
     char *line; /* LINE_BYTES_MAX + 2 */
     uint64_t lines_count, failed_count;
     bool at_end;
+    Memos__Search held; /* read, but for the next batch */
+    json_t *held_line;  /* NULL: none */
     struct batch ring[BATCHES_AHEAD];
     size_t oldest, batches_count;
 };
@@ -47,16 +50,40 @@ static enum memos_status fail_line(
         (unsigned long long)queries->lines_count, what);
 }
 
-/* Turn a line into the next search of the batch; takes line. */
-static enum memos_status take_query(
-    struct queries *queries, struct batch *batch, json_t *line, struct memos_error *err)
+static size_t payloads_of(const Memos__Search *search)
 {
-    Memos__Search *search = &batch->searches[batch->count];
+    enum { TOP_K_DEFAULT = 10 };
+    if (search->no_payload || search->ids_only) {
+        return 0;
+    }
+    return search->top_k ? search->top_k : TOP_K_DEFAULT;
+}
+
+/* Put a search into the batch, or hold it for the next one when its answers could not travel with
+ * those of the others. Takes line. False: it is held. */
+static bool add_query(
+    struct queries *queries, struct batch *batch, const Memos__Search *search, json_t *line)
+{
+    size_t payloads = payloads_of(search);
+    if (batch->count > 0 && batch->payloads + payloads > MEMOS_FRAMES_MAX) {
+        queries->held = *search;
+        queries->held_line = line;
+        return false;
+    }
+    batch->searches[batch->count] = *search;
+    batch->lines[batch->count++] = line;
+    batch->payloads += payloads;
+    return true;
+}
+
+/* Turn a line into a search, whose texts stay the line's. */
+static enum memos_status take_query(
+    struct queries *queries, const json_t *line, Memos__Search *search, struct memos_error *err)
+{
     const char *text = json_string_value(json_object_get(line, "text"));
     const char *space = json_string_value(json_object_get(line, "space"));
     const json_t *top_k = json_object_get(line, "top_k");
     *search = queries->preset->search;
-    batch->lines[batch->count++] = line;
     if (!text) {
         return fail_line(queries, "a query needs a \"text\"", err);
     }
@@ -77,8 +104,14 @@ static enum memos_status take_query(
 static enum memos_status read_batch(
     struct queries *queries, struct batch *batch, struct memos_error *err)
 {
+    if (queries->held_line) {
+        json_t *held = queries->held_line;
+        queries->held_line = NULL;
+        (void)add_query(queries, batch, &queries->held, held); /* an empty batch has room */
+    }
     while (batch->count < BATCH_MAX && !queries->at_end) {
         json_t *line = NULL;
+        Memos__Search search;
         errno = 0;
         if (!fgets(queries->line, LINE_BYTES_MAX + 2, queries->file)) {
             queries->at_end = true;
@@ -98,9 +131,13 @@ static enum memos_status read_batch(
         if (ctl_import_json_parse(memos_bytes_make(queries->line, size), &line, &why) != MEMOS_OK) {
             return fail_line(queries, why.text, err);
         }
-        enum memos_status status = take_query(queries, batch, line, err);
+        enum memos_status status = take_query(queries, line, &search, err);
         if (status != MEMOS_OK) {
+            json_decref(line);
             return status;
+        }
+        if (!add_query(queries, batch, &search, line)) {
+            break;
         }
     }
     return MEMOS_OK;
@@ -113,6 +150,7 @@ static void batch_clear(struct batch *batch)
     }
     memos_message_free(&batch->reply);
     batch->count = 0;
+    batch->payloads = 0;
     batch->request = 0;
 }
 
@@ -212,12 +250,17 @@ static enum memos_status receive(struct queries *queries, struct memos_error *er
     return MEMOS_OK;
 }
 
+static bool has_more(const struct queries *queries)
+{
+    return !queries->at_end || queries->held_line;
+}
+
 static enum memos_status answer_all(struct queries *queries, struct memos_error *err)
 {
     enum memos_status status = MEMOS_OK;
-    while (status == MEMOS_OK && (!queries->at_end || queries->batches_count > 0)) {
+    while (status == MEMOS_OK && (has_more(queries) || queries->batches_count > 0)) {
         struct batch *oldest = &queries->ring[queries->oldest];
-        if (queries->batches_count < BATCHES_AHEAD && !queries->at_end) {
+        if (queries->batches_count < BATCHES_AHEAD && has_more(queries)) {
             struct batch *next =
                 &queries->ring[(queries->oldest + queries->batches_count) % BATCHES_AHEAD];
             status = read_batch(queries, next, err);
@@ -267,6 +310,7 @@ enum memos_status ctl_queries_answer(
     for (size_t i = 0; i < BATCHES_AHEAD; i++) {
         batch_clear(&queries->ring[i]);
     }
+    json_decref(queries->held_line);
     if (queries->file && !is_input) {
         (void)fclose(queries->file);
     }
