@@ -18,7 +18,7 @@ MEMOSCTL, MEMOSD = os.environ["MEMOSCTL"], os.environ["MEMOSD"]
 SLOWER = 10 if os.environ.get("MEMOS_SANITIZED") == "1" else 1
 
 OK, INVALID, NOT_FOUND, EXISTS, CONFLICT, FROZEN, FORGOTTEN = 0, 2, 3, 4, 5, 6, 7
-DENIED, CORRUPT, UNAVAILABLE = 8, 16, 18
+CANCELLED, CORRUPT, UNAVAILABLE = 12, 16, 18
 
 CUBE = {"id", "version", "parent", "equals", "seq", "kind", "subtype", "state", "stale",
         "operation", "author", "reason", "time", "event_time", "title", "language", "speaker",
@@ -557,10 +557,24 @@ class Commands(unittest.TestCase):
                          "x" * 300 + '"}\n{"text": "fine"}\n')
         refused = self.ctl("import", self.space, path, code=INVALID)
         self.assertIn("bad.jsonl, line 2: not JSON", refused.err)
+        self.assertIn("before it: 1 new", refused.err)
+        self.assertEqual(len(self.json("list", self.space)["cubes"]), 1)
         skipped = self.ctl("import", self.space, path, "--skip-bad")
-        self.assertRegex(skipped.out, r"^\d new, 0 updated, \d unchanged, 2 failed\n$")
+        self.assertEqual(skipped.out, "1 new, 0 updated, 1 unchanged, 2 failed\n")
         self.assertIn("line 3: its id is longer", skipped.err)
         self.assertEqual(len(self.json("list", self.space)["cubes"]), 2)
+
+    def test_import_one_id_twice(self) -> None:
+        """The same again is nothing new; other words under an id of the same file are refused, or
+        a second import would change them back and forth."""
+        lines = [{"text": "a", "id": "1"}, {"text": "a", "id": "1"}, {"text": "b", "id": "1"}]
+        path = self.file("twice.jsonl", "\n".join(json.dumps(line) for line in lines))
+        self.assertIn("line 3: its id came before", self.ctl(
+            "import", self.space, path, code=INVALID).err)
+        for _ in range(2):
+            self.assertEqual(self.ctl("import", self.space, path, "--skip-bad").out,
+                             "0 new, 0 updated, 2 unchanged, 1 failed\n")
+        self.assertEqual(len(self.json("history", self.space, "ext:1")["versions"]), 1)
 
     def test_import_what_the_broker_refuses(self) -> None:
         """One draft of a batch is no good: the others get in, and it is named."""
@@ -698,6 +712,72 @@ class Commands(unittest.TestCase):
         self.assertNotIn("\x1b[2J", self.ctl("list", self.space, "--color", "always").out)
         narrow = self.ctl("list", self.space, COLUMNS="90").out.splitlines()
         self.assertLessEqual(max(len(line) for line in narrow), 90)
+
+
+class Terminal(unittest.TestCase):
+    """With somebody who looks, and can be asked."""
+
+    def setUp(self) -> None:
+        self.folder = make_folder()
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.assertEqual(ctl(self.folder, "up", "--memosd", MEMOSD).code, OK)
+        self.addCleanup(ctl, self.folder, "down")
+        ctl(self.folder, "put", "me", "hostile \x1b[2J text")
+
+    def run_on_terminal(self, *arguments: str, keys: str = "",
+                        after: str = "") -> tuple[int, str]:
+        """The exit status and all that was shown; keys are pressed once `after` is to be seen."""
+        main, far = os.openpty()
+        with subprocess.Popen([MEMOSCTL, *arguments], stdin=far, stdout=far, stderr=far,
+                              env={**environment_of(self.folder), "TERM": "xterm",
+                                   "COLUMNS": "120"}) as program:
+            os.close(far)
+            shown, pressed = "", not keys
+            while True:
+                try:
+                    piece = os.read(main, 4096).decode(errors="replace")
+                except OSError:
+                    break  # nobody has the far end any more
+                if not piece:
+                    break
+                shown += piece
+                if not pressed and after in shown:
+                    os.write(main, keys.encode())
+                    pressed = True
+            code = program.wait(timeout=30 * SLOWER)
+        os.close(main)
+        return code, shown
+
+    def test_text_is_safe_and_coloured(self) -> None:
+        cube = ctl(self.folder, "list", "me", "--json").json["cubes"][0]["id"]
+        for command in (("list", "me"), ("get", "me", cube), ("show", "me", cube),
+                        ("search", "me", "hostile"), ("history", "me", cube)):
+            code, shown = self.run_on_terminal(*command)
+            self.assertEqual(code, OK)
+            self.assertIn("\\x1b[2J", shown)
+            self.assertNotIn("\x1b[2J", shown)
+        self.assertIn("\x1b[1m", self.run_on_terminal("list", "me")[1])
+        self.assertNotIn("\x1b[", self.run_on_terminal("list", "me", "--color", "never")[1])
+
+    def test_it_asks(self) -> None:
+        rollback = ("rollback", "me", "--to", "0")
+        code, _ = self.run_on_terminal(*rollback, keys="n\n", after="[y/N]")
+        self.assertEqual(code, CANCELLED)
+        self.assertEqual(len(ctl(self.folder, "list", "me", "--json").json["cubes"]), 1)
+        code, _ = self.run_on_terminal(*rollback, keys="y\n", after="[y/N]")
+        self.assertEqual(code, OK)
+        self.assertEqual(ctl(self.folder, "list", "me", "--json").json["cubes"], [])
+        self.assertEqual(self.run_on_terminal("rollback", "me", "--to", "1", "--yes")[0], OK)
+        cube = ctl(self.folder, "list", "me", "--json").json["cubes"][0]["id"]
+        code, shown = self.run_on_terminal("forget", "me", cube, keys="\n", after="[y/N]")
+        self.assertEqual((code, "for ever?" in shown), (CANCELLED, True))
+
+    def test_top_ends_with_q(self) -> None:
+        code, shown = self.run_on_terminal("top", "-i", "50ms", keys="q", after="q quits")
+        self.assertEqual((code, "METRIC" in shown), (OK, True))
+
+    def test_no_archive_on_a_terminal(self) -> None:
+        self.assertEqual(self.run_on_terminal("export", "me", "-o", "-")[0], INVALID)
 
 
 if __name__ == "__main__":

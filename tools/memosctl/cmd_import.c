@@ -193,6 +193,12 @@ enum memos_status ctl_run_import(struct ctl *ctl, struct memos_error *err)
     }
     if (status == MEMOS_OK) {
         status = ctl_pipeline_finish(import.pipeline, err);
+    } else if (import.pipeline && ctl_pipeline_is_refused(import.pipeline) &&
+               ctl_pipeline_finish(import.pipeline, NULL) == MEMOS_OK) {
+        const struct ctl_import_counts *counts = ctl_pipeline_counts(import.pipeline);
+        ctl_note(ctl, "before it: %llu new, %llu updated, %llu unchanged",
+            (unsigned long long)counts->created, (unsigned long long)counts->updated,
+            (unsigned long long)counts->unchanged);
     }
     if (status == MEMOS_OK) {
         status = print_counts(&import, err);

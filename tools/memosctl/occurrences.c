@@ -37,8 +37,8 @@ static enum memos_status make_room(struct ctl_occurrences *seen, struct memos_er
     return MEMOS_OK;
 }
 
-enum memos_status ctl_occurrences_count(
-    struct ctl_occurrences *seen, uint64_t hash, uint32_t *out_before, struct memos_error *err)
+enum memos_status ctl_occurrences_find(
+    struct ctl_occurrences *seen, uint64_t hash, uint32_t **out_value, struct memos_error *err)
 {
     enum memos_status status = make_room(seen, err);
     if (status != MEMOS_OK) {
@@ -48,7 +48,7 @@ enum memos_status ctl_occurrences_count(
     size_t i = place_of(seen, hash);
     seen->used += seen->slots[i].hash == 0;
     seen->slots[i].hash = hash;
-    *out_before = seen->slots[i].count++;
+    *out_value = &seen->slots[i].value;
     return MEMOS_OK;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 enum { DRAFTS_MAX = 200, BATCHES_MAX = 6, BUSY_TRIES_MAX = 200, BUSY_WAIT_MS = 50 };
+enum { EXTERNAL_ID_BYTES = MEMCUBE_EXTERNAL_ID_BYTES_MAX + 1 };
 #define BATCH_BYTES_MAX ((size_t)4 * 1024 * 1024)   /* of payloads: then it goes out */
 #define ARENA_BYTES_MAX ((size_t)512 * 1024 * 1024) /* of one batch, with a last large item */
 
@@ -34,6 +35,7 @@ struct ctl_pipeline {
     struct ctl_occurrences seen;
     struct ctl_import_counts counts;
     uint64_t bad_shown;
+    bool is_refused; /* it ends for an item that is no good */
 };
 
 /* ---- ids ---- */
@@ -45,40 +47,77 @@ static void hash_part(struct memcube_hasher *hasher, struct memos_bytes part)
     memcube_hasher_add(hasher, part);
 }
 
-/* "auto:" and 32 digits of a hash of what the item says, and for the second of several equal ones
- * "-2". */
-static enum memos_status make_id(struct ctl_pipeline *pipeline, const char *space,
-    const struct ctl_import_item *item, char out[64], struct memos_error *err)
+/* What an item says. */
+static struct memcube_hash hash_item(const struct ctl_import_item *item)
 {
     struct memcube_hasher hasher;
-    uint64_t key;
-    uint32_t before;
     memcube_hasher_begin(&hasher);
     hash_part(&hasher, memos_bytes_make(&item->event_us, sizeof item->event_us));
     hash_part(&hasher, item->session.size ? item->session : item->source_uri);
     hash_part(&hasher, item->speaker);
     hash_part(&hasher, item->title);
     hash_part(&hasher, item->text);
-    struct memcube_hash content = memcube_hasher_end(&hasher);
-    memcube_hasher_begin(&hasher); /* equal things in two spaces are not the same one again */
-    hash_part(&hasher, memos_bytes_make(content.bytes, sizeof content.bytes));
+    return memcube_hasher_end(&hasher);
+}
+
+/* Where in `seen` a thing of a space is: equal things of two spaces are not the same. */
+static uint64_t key_of(const char *space, struct memos_bytes thing)
+{
+    uint64_t key;
+    struct memcube_hasher hasher;
+    memcube_hasher_begin(&hasher);
     hash_part(&hasher, memos_bytes_of(space));
-    struct memcube_hash place = memcube_hasher_end(&hasher);
-    memcpy(&key, place.bytes, sizeof key);
-    enum memos_status status = ctl_occurrences_count(&pipeline->seen, key, &before, err);
+    hash_part(&hasher, thing);
+    struct memcube_hash hash = memcube_hasher_end(&hasher);
+    memcpy(&key, hash.bytes, sizeof key);
+    return key;
+}
+
+/* "auto:" and 32 digits of the hash of what the item says; for the second of several equal ones
+ * "-2" behind them. */
+static enum memos_status make_id(struct ctl_pipeline *pipeline, const char *space,
+    const struct memcube_hash *content, char out[EXTERNAL_ID_BYTES], struct memos_error *err)
+{
+    uint32_t *count;
+    struct memos_bytes hash = memos_bytes_make(content->bytes, sizeof content->bytes);
+    enum memos_status status =
+        ctl_occurrences_find(&pipeline->seen, key_of(space, hash), &count, err);
     if (status != MEMOS_OK) {
         return status;
     }
-    struct memos_buffer text = memos_buffer_make(64);
+    struct memos_buffer text = memos_buffer_make(EXTERNAL_ID_BYTES);
     memos_buffer_printf(&text, "auto:");
-    ctl_hex_append(&text, memos_bytes_make(content.bytes, 16));
-    if (before > 0) {
-        memos_buffer_printf(&text, "-%u", before + 1);
+    ctl_hex_append(&text, memos_bytes_make(content->bytes, 16));
+    if (++*count > 1) {
+        memos_buffer_printf(&text, "-%u", *count);
     }
-    memcpy(out, text.data, text.size);
-    out[text.size] = '\0';
+    memos_buffer_u8(&text, 0);
+    if (text.failed) {
+        status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for an id");
+    } else {
+        memcpy(out, text.data, text.size);
+    }
     memos_buffer_free(&text);
-    return MEMOS_OK;
+    return status;
+}
+
+/* An item with an id of its own: NEW, AGAIN with the same words, or TAKEN by other words. */
+enum own_id { OWN_ID_NEW, OWN_ID_AGAIN, OWN_ID_TAKEN };
+
+static enum memos_status check_id(struct ctl_pipeline *pipeline, const char *space,
+    const struct ctl_import_item *item, const struct memcube_hash *content, enum own_id *out,
+    struct memos_error *err)
+{
+    uint32_t *seen, says;
+    memcpy(&says, content->bytes, sizeof says);
+    says |= 1; /* 0 is "not seen" */
+    enum memos_status status =
+        ctl_occurrences_find(&pipeline->seen, key_of(space, item->id), &seen, err);
+    if (status == MEMOS_OK) {
+        *out = *seen == 0 ? OWN_ID_NEW : *seen == says ? OWN_ID_AGAIN : OWN_ID_TAKEN;
+        *seen = *seen ? *seen : says;
+    }
+    return status;
 }
 
 /* ---- what fails ---- */
@@ -90,6 +129,7 @@ static enum memos_status bad(struct ctl_pipeline *pipeline, const char *name, ui
 {
     pipeline->counts.failed++;
     if (!pipeline->options.skip_bad) {
+        pipeline->is_refused = true;
         pipeline->ctl->hint = "--skip-bad goes on without what cannot be read";
         return memos_fail(err, code, "%.60s, line %llu: %s", name, (unsigned long long)line, why);
     }
@@ -433,33 +473,34 @@ static enum memos_status space_of(const struct ctl_pipeline *pipeline,
     return memcube_space_check(memos_bytes_of(out), err);
 }
 
-static enum memos_status on_item(
-    void *self, const struct ctl_import_item *item, struct memos_error *err)
+/* Find the item's external id. *out_skip: it is not to be sent, and has been counted. */
+static enum memos_status identify(struct ctl_pipeline *pipeline, const char *space,
+    const struct ctl_import_item *item, char id[EXTERNAL_ID_BYTES], bool *out_skip,
+    struct memos_error *err)
 {
-    struct ctl_pipeline *pipeline = self;
-    struct batch *batch;
-    char space[MEMCUBE_SPACE_BYTES_MAX + 1], id[MEMCUBE_EXTERNAL_ID_BYTES_MAX + 1];
-    struct memos_error why = {0};
-    if (item->id.size > MEMCUBE_EXTERNAL_ID_BYTES_MAX) {
-        return on_bad(self, item->line, "its id is longer than 256 bytes", err);
+    struct memcube_hash content = hash_item(item);
+    enum own_id own;
+    if (item->id.size == 0) {
+        return make_id(pipeline, space, &content, id, err);
     }
-    if (space_of(pipeline, item, space, &why) != MEMOS_OK) {
-        return on_bad(self, item->line, why.text, err);
-    }
-    enum memos_status status = MEMOS_OK;
-    if (item->id.size > 0) {
+    enum memos_status status = check_id(pipeline, space, item, &content, &own, err);
+    if (status != MEMOS_OK || own == OWN_ID_NEW) {
         memcpy(id, item->id.data, item->id.size);
         id[item->id.size] = '\0';
-    } else {
-        status = make_id(pipeline, space, item, id, err);
+        return status;
     }
-    if (status == MEMOS_OK && pipeline->options.dry_run) {
-        pipeline->counts.created++;
-        return MEMOS_OK;
-    }
-    if (status == MEMOS_OK) {
-        status = get_batch(pipeline, space, &batch, err);
-    }
+    *out_skip = true;
+    pipeline->counts.unchanged += own == OWN_ID_AGAIN;
+    return own == OWN_ID_AGAIN
+               ? MEMOS_OK
+               : on_bad(pipeline, item->line, "its id came before, with other words", err);
+}
+
+static enum memos_status add_to_batch(struct ctl_pipeline *pipeline, const char *space,
+    const struct ctl_import_item *item, const char *id, struct memos_error *err)
+{
+    struct batch *batch;
+    enum memos_status status = get_batch(pipeline, space, &batch, err);
     if (status != MEMOS_OK) {
         return status;
     }
@@ -472,6 +513,30 @@ static enum memos_status on_item(
     batch->used_at = ++pipeline->clock;
     bool is_full = batch->count == DRAFTS_MAX || batch->bytes >= BATCH_BYTES_MAX;
     return is_full ? send_batch(pipeline, batch, err) : MEMOS_OK;
+}
+
+static enum memos_status on_item(
+    void *self, const struct ctl_import_item *item, struct memos_error *err)
+{
+    struct ctl_pipeline *pipeline = self;
+    char space[MEMCUBE_SPACE_BYTES_MAX + 1], id[EXTERNAL_ID_BYTES];
+    struct memos_error why = {0};
+    bool skip = false;
+    if (item->id.size > MEMCUBE_EXTERNAL_ID_BYTES_MAX) {
+        return on_bad(self, item->line, "its id is longer than 256 bytes", err);
+    }
+    if (space_of(pipeline, item, space, &why) != MEMOS_OK) {
+        return on_bad(self, item->line, why.text, err);
+    }
+    enum memos_status status = identify(pipeline, space, item, id, &skip, err);
+    if (status != MEMOS_OK || skip) {
+        return status;
+    }
+    if (pipeline->options.dry_run) {
+        pipeline->counts.created++;
+        return MEMOS_OK;
+    }
+    return add_to_batch(pipeline, space, item, id, err);
 }
 
 /* ---- life ---- */
@@ -527,6 +592,11 @@ enum memos_status ctl_pipeline_finish(struct ctl_pipeline *pipeline, struct memo
     }
     ctl_progress_end(pipeline->ctl);
     return status;
+}
+
+bool ctl_pipeline_is_refused(const struct ctl_pipeline *pipeline)
+{
+    return pipeline->is_refused;
 }
 
 const struct ctl_import_counts *ctl_pipeline_counts(const struct ctl_pipeline *pipeline)

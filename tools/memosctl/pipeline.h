@@ -39,6 +39,9 @@ struct ctl_import_sink ctl_pipeline_sink(struct ctl_pipeline *pipeline, const ch
 MEMOS_MUST_USE enum memos_status ctl_pipeline_finish(
     struct ctl_pipeline *pipeline, struct memos_error *err);
 
+/* Did it end for an item that is no good? What came before it may still be sent. */
+bool ctl_pipeline_is_refused(const struct ctl_pipeline *pipeline);
+
 const struct ctl_import_counts *ctl_pipeline_counts(const struct ctl_pipeline *pipeline);
 
 #endif
