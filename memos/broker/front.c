@@ -19,6 +19,7 @@
 
 enum {
     BATCH = 256,
+    READY_MAX = 32,
     TICK_US = 1000000,
     RETRY_MS = 10,
     UNSENT_US_MAX = 30000000,
@@ -37,6 +38,8 @@ struct turn {
     struct broker *broker;
     struct broker_reader reader; /* the front thread's own snapshot */
     struct gathered readers, jobs;
+    struct broker_reply *ready, **ready_tail; /* answers of this thread's own reads, not sent yet */
+    size_t ready_count;
     int64_t tick_us;
     bool publish; /* something was committed, or it is time to look */
 };
@@ -319,6 +322,32 @@ static void run_front(struct broker_request *rq)
     answer_now(rq, status, &err);
 }
 
+/* Send the answers that were kept back. */
+static void ready_send(struct turn *turn)
+{
+    struct broker_reply *reply = turn->ready;
+    turn->ready = NULL;
+    turn->ready_tail = &turn->ready;
+    turn->ready_count = 0;
+    while (reply) {
+        struct broker_reply *next = reply->next;
+        reply_send(turn->broker, reply);
+        reply = next;
+    }
+}
+
+/* Answers go out together: each that goes alone wakes ZeroMQ's thread, and then the client, for
+ * itself, which costs as much as the read. */
+static void ready_keep(struct turn *turn, struct broker_reply *reply)
+{
+    reply->next = NULL;
+    *turn->ready_tail = reply;
+    turn->ready_tail = &reply->next;
+    if (++turn->ready_count == READY_MAX) {
+        ready_send(turn);
+    }
+}
+
 /* Two hops between threads cost more than a small read does. */
 static bool run_quick(struct turn *turn, struct broker_request *rq)
 {
@@ -333,7 +362,7 @@ static bool run_quick(struct turn *turn, struct broker_request *rq)
         return false;
     }
     turn->broker->metrics.inline_reads++;
-    reply_send(turn->broker, &rq->answer);
+    ready_keep(turn, &rq->answer);
     return true;
 }
 
@@ -495,6 +524,7 @@ static bool take_turn(struct turn *turn)
                 break;
             }
         }
+        ready_send(turn);
         if (entrance->events && !broker_events_subscriptions(broker->events, entrance->events)) {
             broker_events_close(broker, (enum broker_door)door);
         }
@@ -619,6 +649,7 @@ static void drain(struct turn *turn)
 enum memos_status broker_run(struct broker *broker, struct memos_error *err)
 {
     struct turn turn = {.broker = broker, .reader = {.broker = broker}};
+    turn.ready_tail = &turn.ready;
     (void)err;
     while (!atomic_load(&broker->stop_wanted)) {
         bool again = take_turn(&turn);
