@@ -18,7 +18,7 @@
 
 #include "memcube/store.h"
 
-#define BROKER_OWNER "owner" /* the principal of the ipc socket */
+#define BROKER_OWNER "owner"       /* the principal of the ipc socket */
 #define BROKER_LOOPBACK "loopback" /* of TCP without keys; no grants unless given */
 #define BROKER_SYSTEM "_system"
 

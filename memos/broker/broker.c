@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,6 +196,9 @@ static enum memos_status start_sockets(struct broker *broker, struct memos_error
     if (!broker->context || broker->wake_fd < 0) {
         return memos_fail_errno(err, errno, "cannot make the broker's sockets");
     }
+    /* ZeroMQ's thread must not take the processor from the one that wakes it: so more lies there
+     * for it when it runs. */
+    (void)zmq_ctx_set(broker->context, ZMQ_THREAD_SCHED_POLICY, SCHED_BATCH);
     if (broker->keys.public_key[0]) {
         status = broker_zap_create(broker->context, &broker->zap, err);
     }

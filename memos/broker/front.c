@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ enum {
     READY_MAX = 32,
     TICK_US = 1000000,
     RETRY_MS = 10,
+    POLL_EVERY_US = 1000,
     UNSENT_US_MAX = 30000000,
     QUICK_MESSAGE_BYTES = 4096, /* larger gets name many cubes */
     PREPARED_BYTES = 64 << 10,  /* changes from here on are converted by a reader */
@@ -40,6 +42,8 @@ struct turn {
     struct gathered readers, jobs;
     struct broker_reply *ready, **ready_tail; /* answers of this thread's own reads, not sent yet */
     size_t ready_count;
+    size_t received;   /* messages in this turn */
+    int64_t polled_us; /* when descriptors were last looked at */
     int64_t tick_us;
     bool publish; /* something was committed, or it is time to look */
 };
@@ -356,6 +360,7 @@ static bool run_quick(struct turn *turn, struct broker_request *rq)
     }
     rq->on_front = true;
     broker_run_read(&turn->reader, rq);
+    turn->reader.keep = true;
     rq->on_front = false;
     if (rq->too_long) {
         rq->too_long = false;
@@ -517,12 +522,15 @@ static bool take_turn(struct turn *turn)
     struct broker *broker = turn->broker;
     finished_send(turn);
     unsent_retry(broker);
+    turn->reader.keep = false; /* what has just been acknowledged must be seen */
+    turn->received = 0;
     for (int door = 0; door < BROKER_DOORS; door++) {
         struct broker_entrance *entrance = &broker->doors[door];
         for (int i = 0; entrance->router && i < BATCH; i++) {
             if (!receive_one(turn, (enum broker_door)door)) {
                 break;
             }
+            turn->received++;
         }
         ready_send(turn);
         if (entrance->events && !broker_events_subscriptions(broker->events, entrance->events)) {
@@ -537,7 +545,7 @@ static bool take_turn(struct turn *turn)
     if (turn->publish) {
         turn->publish = broker_events_publish(broker, &turn->reader);
     }
-    return turn->publish || doors_have(broker);
+    return turn->publish || turn->received > 0 || doors_have(broker);
 }
 
 static void reload(struct broker *broker)
@@ -573,7 +581,11 @@ static void take_signals(struct broker *broker)
     }
 }
 
-/* Wait until something is there, at most timeout_ms. */
+/* Wait until something is there, at most timeout_ms.
+ *
+ * While messages come, descriptors are only looked at now and then (for signals), and who sends
+ * them gets the processor instead: asking an empty socket again at once makes its other side wake
+ * us with a system call for every message. */
 static void wait_for_any(struct turn *turn, int timeout_ms)
 {
     struct broker *broker = turn->broker;
@@ -581,6 +593,10 @@ static void wait_for_any(struct turn *turn, int timeout_ms)
     nfds_t count = 0;
     eventfd_t wakes;
 
+    if (timeout_ms == 0 && now_us(broker) - turn->polled_us < POLL_EVERY_US) {
+        (void)sched_yield();
+        return;
+    }
     fds[count++] = (struct pollfd){.fd = broker->wake_fd, .events = POLLIN};
     fds[count++] = (struct pollfd){.fd = broker->options.signal_fd, .events = POLLIN};
     for (int door = 0; door < BROKER_DOORS; door++) {
@@ -593,7 +609,9 @@ static void wait_for_any(struct turn *turn, int timeout_ms)
     if (timeout_ms != 0) {
         broker_reader_rest(&turn->reader);
     }
-    if (poll(fds, count, timeout_ms) <= 0) {
+    int ready = poll(fds, count, timeout_ms);
+    turn->polled_us = now_us(broker);
+    if (ready <= 0) {
         return;
     }
     if (fds[0].revents) {

@@ -5,10 +5,10 @@
 
 enum { QUICK_PAYLOAD_BYTES = 64 << 10 }; /* larger ones are not for the front thread */
 
-static enum memos_status find_space(struct broker_request *rq, struct memcube_read *read,
-    struct memcube_space *out, struct memos_error *err)
+static enum memos_status find_space(
+    struct broker_request *rq, struct memcube_space *out, struct memos_error *err)
 {
-    return memcube_space_find(read, rq->call.space, out, err);
+    return broker_reader_space(rq->reader, rq->call.space, out, err);
 }
 
 static void count_read(
@@ -163,7 +163,7 @@ enum memos_status broker_get(
     Memos__Cubes *cubes;
     size_t count = 0;
 
-    enum memos_status status = find_space(rq, read, &space, err);
+    enum memos_status status = find_space(rq, &space, err);
     if (status == MEMOS_OK) {
         status = get_ids(rq, read, &space, &ids, &count, err);
     }
@@ -195,7 +195,7 @@ enum memos_status broker_list(
     size_t count = 0;
 
     query->filter.viewer = rq->viewer;
-    enum memos_status status = find_space(rq, read, &space, err);
+    enum memos_status status = find_space(rq, &space, err);
     if (status != MEMOS_OK) {
         return status;
     }
@@ -226,7 +226,7 @@ enum memos_status broker_history(
     struct memcube_space space;
     Memos__Cubes *cubes;
 
-    enum memos_status status = versions ? find_space(rq, read, &space, err) : fail_full(err);
+    enum memos_status status = versions ? find_space(rq, &space, err) : fail_full(err);
     if (status == MEMOS_OK) {
         status = memcube_history(read, &space, &rq->call.history.id, rq->call.history.from,
             versions, count_max, &count, err);
@@ -313,7 +313,7 @@ static enum memos_status search_one(struct broker_request *rq, struct memcube_re
 
     search->query.filter.viewer = viewer;
     enum memos_status status =
-        hits ? memcube_space_find(read, search->space, &space, err) : fail_full(err);
+        hits ? broker_reader_space(rq->reader, search->space, &space, err) : fail_full(err);
     if (status == MEMOS_OK) {
         memos__hits__init(hits);
         status = search_fill(rq, read, &space, search, hits, err);
@@ -438,7 +438,7 @@ enum memos_status broker_log(
     Memos__LogRecords *out = memos_arena_take(&rq->work, 1, sizeof *out);
     struct memcube_space space;
 
-    enum memos_status status = records && out ? find_space(rq, read, &space, err) : fail_full(err);
+    enum memos_status status = records && out ? find_space(rq, &space, err) : fail_full(err);
     if (status == MEMOS_OK) {
         status = memcube_log_read(read, &space, rq->call.log.from, rq->envelope->log->newest_first,
             records, count_max, &count, err);
@@ -542,7 +542,7 @@ enum memos_status broker_checkpoints(
     struct memcube_space space;
     void **pointers = NULL;
 
-    enum memos_status status = found && out ? find_space(rq, read, &space, err) : fail_full(err);
+    enum memos_status status = found && out ? find_space(rq, &space, err) : fail_full(err);
     if (status == MEMOS_OK && rq->envelope->checkpoint->check) {
         found[0] = rq->call.checkpoint;
         status = memcube_checkpoint_check(read, &space, &found[0], err);

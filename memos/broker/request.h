@@ -36,10 +36,12 @@ struct broker_session {
     struct broker_request *first; /* through session_next */
 };
 
-/* A thread's snapshot. */
+/* A thread's snapshot, and the space that was looked up in it last. */
 struct broker_reader {
     struct broker *broker;
     struct memcube_read *read; /* NULL: none */
+    bool keep; /* what was committed since need not be seen: the next read may use the same one */
+    struct memcube_space space; /* of this snapshot; name.size 0: none */
 };
 
 /* Who is asking: what the transport vouches for. */
@@ -85,8 +87,9 @@ struct broker_request {
 
     int64_t arrived_us, deadline_us; /* monotonic; deadline 0: none */
     atomic_bool cancelled;
-    bool on_front; /* runs on the front thread, which must not be kept long */
-    bool too_long; /* it would keep it long: nothing was done, give it to a reader */
+    struct broker_reader *reader; /* while it runs as a read */
+    bool on_front;                /* runs on the front thread, which must not be kept long */
+    bool too_long;                /* it would keep it long: nothing was done, give it to a reader */
 
     struct memos_arena work; /* the reply */
     Memos__Reply reply;

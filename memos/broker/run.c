@@ -3,26 +3,52 @@
 
 #include <stdlib.h>
 
+enum {
+    READER_BYTES_KEPT = 1 << 20
+}; /* a snapshot's memory is only given back when it is renewed */
+
 /* ---- snapshots ---- */
 
 enum memos_status broker_reader_renew(struct broker_reader *reader, struct memos_error *err)
 {
-    if (reader->read) {
-        enum memos_status status = memcube_read_renew(reader->read, err);
-        if (status != MEMOS_OK) {
-            memcube_read_end(&reader->read);
-        }
-        return status;
+    bool keep =
+        reader->read && reader->keep && memcube_read_arena(reader->read)->used < READER_BYTES_KEPT;
+    if (keep) {
+        return MEMOS_OK;
     }
-    return memcube_read_begin(reader->broker->store, &reader->read, err);
+    reader->space.name.size = 0;
+    if (!reader->read) {
+        return memcube_read_begin(reader->broker->store, &reader->read, err);
+    }
+    enum memos_status status = memcube_read_renew(reader->read, err);
+    if (status != MEMOS_OK) {
+        memcube_read_end(&reader->read);
+    }
+    return status;
 }
 
 /* A snapshot keeps pages from being used again and the map from growing: never wait with one. */
 void broker_reader_rest(struct broker_reader *reader)
 {
+    reader->space.name.size = 0;
     if (reader->read) {
         memcube_read_end(&reader->read);
     }
+}
+
+enum memos_status broker_reader_space(struct broker_reader *reader, struct memos_bytes name,
+    struct memcube_space *out, struct memos_error *err)
+{
+    if (!memos_bytes_equal(reader->space.name, name)) {
+        reader->space.name.size = 0;
+        enum memos_status status = memcube_space_find(reader->read, name, &reader->space, err);
+        if (status != MEMOS_OK) {
+            reader->space.name.size = 0;
+            return status;
+        }
+    }
+    *out = reader->space;
+    return MEMOS_OK;
 }
 
 /* ---- reads ---- */
@@ -39,6 +65,7 @@ void broker_run_read(struct broker_reader *reader, struct broker_request *rq)
         status = broker_reader_renew(reader, &err);
     }
     if (status == MEMOS_OK) {
+        rq->reader = reader;
         status = rq->type->read(rq, reader->read, &err);
     }
     if (!rq->too_long) {

@@ -97,6 +97,10 @@ MEMOS_MUST_USE enum memos_status broker_reader_renew(
     struct broker_reader *reader, struct memos_error *err);
 void broker_reader_rest(struct broker_reader *reader);
 
+/* memcube_space_find, remembered as long as the snapshot. */
+MEMOS_MUST_USE enum memos_status broker_reader_space(struct broker_reader *reader,
+    struct memos_bytes name, struct memcube_space *out, struct memos_error *err);
+
 /* Run a read and pack its reply; does not push it. */
 void broker_run_read(struct broker_reader *reader, struct broker_request *rq);
 
