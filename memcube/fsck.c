@@ -14,8 +14,9 @@
 #include <string.h>
 
 #define ROUNDS_MAX 4
-#define OUTRUN_MAX 3
+#define OUTRUN_MAX 3 /* snapshots that a forget may outrun */
 #define GROWS_MAX 16
+#define DOCS_A_WRITE 256
 
 #define BIT(table) (1u << MEMCUBE_FSCK_##table)
 #define BROKEN_RECORD (1u << MEMCUBE_FSCK_TABLES_COUNT) /* of the space */
@@ -38,10 +39,14 @@ struct inspection {
     struct memcube_fsck_space derived;
     struct memcube_fsck_tables tables;
     bool verified;
-    bool quiet;       /* it was said already */
-    unsigned broken;  /* in the last round */
-    unsigned told;    /* in any round before */
-    unsigned outrun;  /* rounds given up: a forget was faster */
+    bool last;                 /* no other round is needed */
+    unsigned broken;           /* in this round */
+    unsigned told;             /* in any round before */
+    struct memos_error damage; /* of the rows themselves */
+    uint64_t seq;              /* of the space when it was seen */
+    uint8_t *bad_docs;         /* a bitmap for each index */
+    size_t bad_bytes;          /* of one */
+    bool docs_bad;
     uint64_t found[MEMCUBE_FSCK_TABLES_COUNT + 2]; /* problems, by bit */
 };
 
@@ -83,6 +88,8 @@ static enum memos_status inspection_begin(struct inspection *i, struct memcube_r
     status = memcube_fsck_space_init(&i->derived, i->fsck->store, read, &space, err);
     i->derived.emit = (struct memcube_fsck_emit){ entry, &i->tables };
     memcube_fsck_tables_init(&i->tables, i->fsck->store);
+    i->derived.progress = i->fsck->progress;
+    i->derived.progress_self = i->fsck->self;
     i->tables.read = read;
     i->tables.space = space.number;
     return status;
@@ -319,10 +326,13 @@ static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
         status = memcube_version_load(
             f->read, f->space.number, &cube, row_number, &f->row_arena, version, err);
     }
-    if (status == MEMOS_OK) {
-        status = memcube_row_read(
-            f->read, f->space.number, row_number, &f->row_arena, &row, err);
+    /* Forgotten since our snapshot began, its key is gone. */
+    *out_skip = status == MEMOS_OK && version->state == MEMCUBE_STATE_FORGOTTEN;
+    if (status != MEMOS_OK || *out_skip) {
+        return status;
     }
+    status = memcube_row_read(
+        f->read, f->space.number, row_number, &f->row_arena, &row, err);
     *out = (struct memcube_index_doc){
         .space = f->space.number,
         .doc = doc,
@@ -332,93 +342,128 @@ static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
     };
     if (status == MEMOS_OK && version->kind == MEMCUBE_PLAINTEXT) {
         status = memcube_payload_read(f->store->payloads, f->read->txn, f->space.number, row.place,
-            &version->payload_hash, version->payload_bytes, false, &f->row_arena, maps, &out->text,
+            &version->payload_hash, version->payload_bytes, true, &f->row_arena, maps, &out->text,
             err);
     }
     return status;
 }
 
-struct doc_mend {
-    struct inspection *inspection;
-    struct memcube_index *index;
-    uint32_t doc;
-};
-
-static enum memos_status mend_doc(void *self, struct memcube_write *write, struct memos_error *err)
+static void doc_found_bad(
+    struct inspection *i, size_t index, uint32_t doc, const struct memos_error *what)
 {
-    struct doc_mend *m = self;
-    struct inspection i = { .fsck = m->inspection->fsck, .name = m->inspection->name };
-    struct memcube_index *index = m->index;
-    struct memcube_version version;
-    struct memcube_index_doc doc;
-    struct memcube_maps maps = { NULL };
-    bool skip = false;
-
-    enum memos_status status = inspection_begin(&i, memcube_write_read(write), NULL, err);
-    if (status == MEMOS_OK) {
-        status = doc_load(&i.derived, m->doc, &version, &doc, &skip, &maps, err);
-    }
-    if (status == MEMOS_OK) {
-        status = index->erase(index->self, write->read.txn, i.tables.space, m->doc, err);
-    }
-    if (status == MEMOS_OK && !skip) {
-        status = index->add(index->self, write->read.txn, &doc, err);
-    }
-    memcube_maps_release(&maps);
-    inspection_end(&i);
-    return status;
+    i->bad_docs[index * i->bad_bytes + doc / 8] |= (uint8_t)(1u << (doc % 8));
+    i->docs_bad = true;
+    tell(i->fsck, 1, "space %.*s, index %s, doc %lu: %s", name_width(i),
+        (const char *)i->name.data, i->fsck->store->indexes[index]->name, (unsigned long)doc,
+        what->text);
 }
 
-static enum memos_status index_problem(struct inspection *i, struct memcube_index *index,
-    uint32_t doc, const struct memos_error *what, struct memos_error *err)
+static bool doc_is_bad(const struct inspection *i, size_t index, uint32_t doc)
 {
-    struct fsck *k = i->fsck;
-    struct memos_error inner;
-    struct doc_mend mend = { i, index, doc };
-    tell(k, 1, "space %.*s, index %s, doc %lu: %s", name_width(i), (const char *)i->name.data,
-        index->name, (unsigned long)doc, what->text);
-    if (!k->repair) {
-        return MEMOS_OK;
-    }
-    enum memos_status status = in_write(k->store, mend_doc, &mend, &inner);
-    if (status == MEMOS_OK) {
-        k->result.repaired++;
-        return MEMOS_OK;
-    }
-    return memcube_verify_is_finding(status) ? MEMOS_OK : memos_fail(err, status, "%s", inner.text);
+    const uint8_t *bits = i->bad_docs + index * i->bad_bytes;
+    return (bits[doc / 8] >> (doc % 8) & 1) != 0;
 }
 
-/* Ask every index about every doc. A repair is a write of its own, made while our snapshot still
- * shows the old state; each doc is looked at once, so that does no harm. */
+/* Ask every index about every doc; what is bad is remembered, to be mended when no snapshot of ours
+ * is open any more. */
 static enum memos_status indexes_check(struct inspection *i, struct memos_error *err)
 {
     struct memcube_fsck_space *f = &i->derived;
+    struct memcube_store *store = f->store;
     enum memos_status status = MEMOS_OK;
+
+    free(i->bad_docs);
+    i->bad_bytes = (size_t)f->docs / 8 + 1;
+    i->bad_docs = calloc(store->indexes_count + 1, i->bad_bytes);
+    if (!i->bad_docs) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory to check the indexes");
+    }
     for (uint32_t doc = 1; status == MEMOS_OK && doc <= f->docs; doc++) {
         struct memcube_maps maps = { NULL };
         struct memcube_version version;
         struct memcube_index_doc entry;
         struct memos_error inner;
         bool skip = false;
-        enum memos_status found = doc_load(f, doc, &version, &entry, &skip, &maps, &inner);
-        for (size_t n = 0; status == MEMOS_OK && found == MEMOS_OK && !skip &&
-                           n < f->store->indexes_count;
-             n++) {
-            struct memcube_index *index = f->store->indexes[n];
-            found = index->check ? index->check(index->self, f->read->txn, &entry, &inner)
-                                 : MEMOS_OK;
-            if (memcube_verify_is_finding(found)) {
-                status = index_problem(i, index, doc, &inner, err);
-                found = MEMOS_OK;
+        status = doc_load(f, doc, &version, &entry, &skip, &maps, &inner);
+        for (size_t n = 0; status == MEMOS_OK && !skip && n < store->indexes_count; n++) {
+            struct memcube_index *index = store->indexes[n];
+            status = index->check ? index->check(index->self, f->read->txn, &entry, &inner)
+                                  : MEMOS_OK;
+            if (memcube_verify_is_finding(status)) {
+                doc_found_bad(i, n, doc, &inner);
+                status = MEMOS_OK;
             }
         }
         memcube_maps_release(&maps);
-        /* A doc that cannot be loaded has been found by then; what failed has not. */
-        if (status == MEMOS_OK && found != MEMOS_OK && found != MEMOS_NOT_FOUND &&
-            !memcube_verify_is_finding(found)) {
-            status = memos_fail(err, found, "%s", inner.text);
-        }
         i->fsck->result.docs++;
+        /* A doc that cannot be loaded was found before; what failed was not. */
+        status = status == MEMOS_OK || memcube_verify_is_finding(status)
+                     ? MEMOS_OK
+                     : memos_fail(err, status, "%s", inner.text);
+    }
+    return status;
+}
+
+/* Mend the bad docs of an index from `doc` on, as many as go into one write. */
+struct docs_mend {
+    struct inspection *inspection;
+    size_t index;
+    uint32_t doc, doc_next; /* where it began, and where the next write begins */
+    uint64_t mended;
+};
+
+static enum memos_status doc_mend(struct inspection *i, struct memcube_index *index, uint32_t doc,
+    struct memcube_txn *txn, struct memos_error *err)
+{
+    struct memcube_version version;
+    struct memcube_index_doc entry;
+    struct memcube_maps maps = { NULL };
+    bool skip = false;
+    enum memos_status status =
+        doc_load(&i->derived, doc, &version, &entry, &skip, &maps, err);
+    if (status == MEMOS_OK) {
+        status = index->erase(index->self, txn, i->tables.space, doc, err);
+    }
+    if (status == MEMOS_OK && !skip) {
+        status = index->add(index->self, txn, &entry, err);
+    }
+    memcube_maps_release(&maps);
+    return status;
+}
+
+static enum memos_status docs_mend_in(
+    void *self, struct memcube_write *write, struct memos_error *err)
+{
+    struct docs_mend *m = self;
+    struct inspection *bad = m->inspection;
+    struct inspection i = { .fsck = bad->fsck, .name = bad->name };
+    struct memcube_index *index = bad->fsck->store->indexes[m->index];
+
+    m->mended = 0;
+    m->doc_next = m->doc;
+    enum memos_status status = inspection_begin(&i, memcube_write_read(write), NULL, err);
+    while (status == MEMOS_OK && m->doc_next / 8 < bad->bad_bytes && m->mended < DOCS_A_WRITE) {
+        if (doc_is_bad(bad, m->index, m->doc_next)) {
+            status = doc_mend(&i, index, m->doc_next, write->read.txn, err);
+            m->mended++;
+        }
+        m->doc_next++;
+    }
+    inspection_end(&i);
+    return status;
+}
+
+static enum memos_status indexes_mend(struct inspection *i, struct memos_error *err)
+{
+    struct fsck *k = i->fsck;
+    enum memos_status status = MEMOS_OK;
+    for (size_t n = 0; i->docs_bad && n < k->store->indexes_count; n++) {
+        struct docs_mend mend = { .inspection = i, .index = n };
+        while (status == MEMOS_OK && mend.doc / 8 < i->bad_bytes) {
+            status = in_write(k->store, docs_mend_in, &mend, err);
+            k->result.repaired += status == MEMOS_OK ? mend.mended : 0;
+            mend.doc = mend.doc_next;
+        }
     }
     return status;
 }
@@ -467,45 +512,26 @@ static enum memos_status stale_check(struct inspection *i, struct memos_error *e
     return status;
 }
 
-/* Has the space changed since the snapshot of this round? */
-static bool moved_on(const struct inspection *i)
-{
-    struct memcube_read *read = NULL;
-    struct memcube_space space;
-    struct memos_error ignored;
-    bool moved = memcube_read_begin(i->fsck->store, &read, &ignored) == MEMOS_OK &&
-                 memcube_space_find(read, i->name, &space, &ignored) == MEMOS_OK &&
-                 space.seq != i->derived.space.seq;
-    memcube_read_end(&read);
-    return moved;
-}
-
-/* Check the tables in a snapshot; staleness and indexes too, once nothing is broken (any more). */
-static enum memos_status snapshot_check(
-    struct inspection *i, struct memcube_read *read, bool *out_last, struct memos_error *err)
+/* One look at a space: the tables; staleness and indexes, too, when this is the last look. What the
+ * rows themselves show damaged goes to i->damage. */
+static enum memos_status look(
+    struct inspection *i, struct memcube_read *read, struct memos_error *err)
 {
     struct fsck *k = i->fsck;
-    struct memos_error inner;
-
-    enum memos_status status = tables_check(i, read, &inner);
-    if (memcube_verify_is_finding(status) && i->outrun < OUTRUN_MAX && moved_on(i)) {
-        i->outrun++;
-        i->broken = 0;
+    i->damage.status = MEMOS_OK;
+    enum memos_status status = tables_check(i, read, &i->damage);
+    if (memcube_verify_is_finding(status)) { /* NOT_FOUND, too: something that must be there */
+        i->broken |= BROKEN_ROWS;
+        i->seq = i->derived.space.seq;
         inspection_end(i);
         return MEMOS_OK;
     }
-    if (memcube_verify_is_finding(status)) { /* NOT_FOUND, too: something that must be there */
-        i->broken |= BROKEN_ROWS;
-        tell(k, 1, "space %.*s: %s; what is derived from its versions cannot be checked",
-            name_width(i), (const char *)i->name.data, inner.text);
-        status = MEMOS_OK;
-    } else if (status != MEMOS_OK) {
-        status = memos_fail(err, status, "%s", inner.text);
+    if (status != MEMOS_OK) {
+        status = memos_fail(err, status, "%s", i->damage.text);
     }
     unsigned mendable = i->broken & MENDABLE & ~(i->verified ? 0u : BIT(REFS));
-    *out_last = !k->repair || mendable == 0 || (i->broken & BROKEN_ROWS) != 0 ||
-                (i->broken & i->told) != 0;
-    if (status == MEMOS_OK && *out_last && (i->broken & (BROKEN_ROWS | BIT(CHAIN))) == 0) {
+    i->last = !k->repair || mendable == 0 || (i->broken & i->told) != 0;
+    if (status == MEMOS_OK && i->last && (i->broken & BIT(CHAIN)) == 0) {
         k->result.cubes += i->derived.cubes;
         k->result.payloads += i->derived.payloads;
         k->result.blobs += i->derived.payloads - i->derived.payloads_inline;
@@ -518,24 +544,53 @@ static enum memos_status snapshot_check(
     return status;
 }
 
-/* One look at the space; *out_again: it must be looked at again, without mending anything. */
-static enum memos_status round_check(
-    struct inspection *i, bool *out_last, bool *out_again, struct memos_error *err)
+static enum memos_status look_in_write(
+    void *self, struct memcube_write *write, struct memos_error *err)
+{
+    return look(self, memcube_write_read(write), err);
+}
+
+/* Has the space changed since it was looked at? */
+static bool moved_on(const struct inspection *i)
 {
     struct memcube_read *read = NULL;
-    struct memcube_write *write = NULL;
-    unsigned outrun = i->outrun;
-
-    enum memos_status status = outrun < OUTRUN_MAX
-                                   ? memcube_read_begin(i->fsck->store, &read, err)
-                                   : memcube_write_begin(i->fsck->store, &write, err);
-    if (status == MEMOS_OK) {
-        status = snapshot_check(i, write ? memcube_write_read(write) : read, out_last, err);
-    }
-    *out_again = i->outrun != outrun;
-    memcube_write_abort(&write);
+    struct memcube_space space;
+    struct memos_error ignored;
+    bool moved = memcube_read_begin(i->fsck->store, &read, &ignored) == MEMOS_OK &&
+                 memcube_space_find(read, i->name, &space, &ignored) == MEMOS_OK &&
+                 space.seq != i->seq;
     memcube_read_end(&read);
-    return status;
+    return moved;
+}
+
+/* Look in a snapshot. Damage that it shows may be a forget that came after it, since keys are
+ * destroyed for all snapshots at once: then a newer one is looked at, and in the end the writers
+ * are held off. */
+static enum memos_status look_surely(struct inspection *i, struct memos_error *err)
+{
+    struct fsck *k = i->fsck;
+    enum memos_status status = MEMOS_OK;
+
+    for (unsigned n = 0; n <= OUTRUN_MAX; n++) {
+        struct memcube_read *read = NULL;
+        if (n == OUTRUN_MAX) {
+            status = in_write(k->store, look_in_write, i, err);
+        } else {
+            status = memcube_read_begin(k->store, &read, err);
+            status = status == MEMOS_OK ? look(i, read, err) : status;
+            memcube_read_end(&read);
+        }
+        if (status != MEMOS_OK || (i->broken & BROKEN_ROWS) == 0) {
+            return status;
+        }
+        if (!moved_on(i)) {
+            break;
+        }
+    }
+    i->last = true;
+    tell(k, 1, "space %.*s: %s; what is derived from its versions cannot be checked",
+        name_width(i), (const char *)i->name.data, i->damage.text);
+    return MEMOS_OK;
 }
 
 static enum memos_status space_fsck(
@@ -543,17 +598,13 @@ static enum memos_status space_fsck(
 {
     struct inspection i = { .fsck = k, .name = name };
     unsigned mended = 0;
-    bool last = false, again = false;
 
     k->result.spaces++;
     enum memos_status status = history_check(&i, false, err);
-    for (unsigned round = 0; status == MEMOS_OK && !last; round += !again) {
-        status = round_check(&i, &last, &again, err);
-        if (again) {
-            continue;
-        }
-        last = last || round == ROUNDS_MAX;
-        if (status == MEMOS_OK && !last) {
+    for (unsigned round = 0; status == MEMOS_OK && !i.last; round++) {
+        status = look_surely(&i, err);
+        i.last = i.last || round == ROUNDS_MAX;
+        if (status == MEMOS_OK && !i.last) {
             if (!i.verified) {
                 i.broken &= ~BIT(REFS);
             }
@@ -570,6 +621,10 @@ static enum memos_status space_fsck(
             k->result.repaired += i.found[bit];
         }
     }
+    if (status == MEMOS_OK && k->repair) {
+        status = indexes_mend(&i, err);
+    }
+    free(i.bad_docs);
     return status;
 }
 

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #define SLOTS_TRIED_MAX ((uint64_t)1 << 20)
+#define SLOT_MAX (UINT64_MAX / 64) /* a hint less something wraps around */
 #define ARENA_BYTES_MAX ((size_t)1 << 30)
+#define PROGRESS_EVERY 4096
 #define CHAIN_KEY_BYTES (4 + 16 + 4)
 #define BITS_TAKEN 255 /* a bitmap of our own: docs that some cube has */
 
@@ -83,6 +85,17 @@ static bool grow(struct memos_arena *arena, void **items, size_t count, size_t *
     *items = room;
     *max = more;
     return true;
+}
+
+/* Now and then, while rows or cubes go by: does the caller want to go on? */
+static enum memos_status may_go_on(
+    const struct memcube_fsck_space *f, uint64_t done, uint64_t total, struct memos_error *err)
+{
+    if (done % PROGRESS_EVERY != 0 || !f->progress ||
+        f->progress(f->progress_self, done, total)) {
+        return MEMOS_OK;
+    }
+    return memos_fail(err, MEMOS_CANCELLED, "fsck was cancelled");
 }
 
 /* ---- turns of staleness -------------------------------------------------------------------- */
@@ -209,20 +222,28 @@ enum memos_status memcube_fsck_chain(struct memcube_fsck_space *f, struct memos_
         seq = row.seq;
         f->docs = row.doc > f->docs ? row.doc : f->docs;
         status = chain_emit(f, &header.id, header.number, f->rows, row.seq, err);
+        if (status == MEMOS_OK) {
+            status = may_go_on(f, f->rows, f->space.versions, err);
+        }
     }
     return status;
 }
 
 /* ---- descriptions -------------------------------------------------------------------------- */
 
+/* Does this key open the description? FORGOTTEN: it was destroyed. */
 static bool opens(struct memcube_fsck_space *f, const struct memcube_row *row,
-    const struct memcube_version *header, uint64_t slot, struct memos_bytes *out)
+    const struct memcube_version *header, uint64_t slot, struct memos_bytes plain,
+    enum memos_status *out_status)
 {
-    if (memcube_row_describe(f->read, row, slot, header, &f->row_arena, out, NULL) !=
-        MEMOS_OK) {
+    *out_status = slot == 0 ? MEMOS_CORRUPT
+                            : memcube_vault_apply(f->store->vault, slot,
+                                  memcube_description_nonce(&header->description_hash),
+                                  row->description.data, (void *)plain.data, plain.size, NULL);
+    if (*out_status != MEMOS_OK) {
         return false;
     }
-    struct memcube_hash hash = memcube_hash_of(*out);
+    struct memcube_hash hash = memcube_hash_of(plain);
     return memcube_hash_equal(&hash, &header->description_hash);
 }
 
@@ -231,17 +252,26 @@ static bool opens(struct memcube_fsck_space *f, const struct memcube_row *row,
 static enum memos_status describe(struct memcube_fsck_space *f, struct cube *c,
     const struct memcube_row *row, struct memcube_version *version, struct memos_error *err)
 {
-    struct memos_bytes plain;
-    bool found = c->head.slot != 0 && opens(f, row, version, c->head.slot, &plain);
+    char id[MEMOS_ID_TEXT_BYTES];
+    enum memos_status status;
+    struct memos_bytes plain = memos_bytes_make(
+        memos_arena_take(&f->row_arena, row->description.size, 1), row->description.size);
+    if (!plain.data) {
+        return no_memory(err);
+    }
+    bool found = opens(f, row, version, c->head.slot, plain, &status);
+    if (!found && status == MEMOS_FORGOTTEN) {
+        return memos_fail(err, status, "the key of cube %s is destroyed, but it is not forgotten",
+            memos_id_format(&c->id, id));
+    }
     for (uint64_t n = 1; !found && n <= SLOTS_TRIED_MAX; n++) {
         uint64_t slot = n % 2 ? f->slot_hint + (n + 1) / 2 : f->slot_hint - n / 2;
-        found = slot != 0 && slot < UINT64_MAX / 64 && opens(f, row, version, slot, &plain);
+        found = slot < SLOT_MAX && opens(f, row, version, slot, plain, &status);
         c->head.slot = found ? slot : c->head.slot;
     }
     if (!found) {
-        char text[MEMOS_ID_TEXT_BYTES];
         return memos_fail(err, MEMOS_CORRUPT, "the description of cube %s version %lu is lost",
-            memos_id_format(&c->id, text), (unsigned long)version->number);
+            memos_id_format(&c->id, id), (unsigned long)version->number);
     }
     f->slot_hint = c->head.slot;
     return memcube_description_decode(plain, &f->row_arena, &version->description, err);
@@ -678,6 +708,9 @@ static enum memos_status cubes_derive(
         }
         if (status == MEMOS_OK) {
             status = cube_derive(f, &cube, err);
+        }
+        if (status == MEMOS_OK) {
+            status = may_go_on(f, f->cubes, f->space.cubes, err);
         }
         if (status != MEMOS_OK) {
             return status;

@@ -54,6 +54,8 @@ struct memcube_fsck_space {
     struct memcube_read *read; /* a snapshot, or that of the repairing write */
     struct memcube_space space;
     struct memcube_fsck_emit emit;
+    memcube_progress_fn *progress; /* asked now and then; may be NULL */
+    void *progress_self;
 
     struct memos_arena arena; /* for one cube */
     struct memos_arena row_arena;

@@ -1,5 +1,6 @@
 #include "tests/memcube/history.h"
 
+#include <stdio.h>
 #include <string.h>
 
 char *history_large_text(void)
@@ -68,4 +69,66 @@ struct history history_make(struct fixture *f, const char *space)
     history_forget(f, space, &h.forgotten.id);
     (void)fixture_update(f, space, &h.tea.id, "Ann likes water");
     return h;
+}
+
+/* ---- a writer beside ----------------------------------------------------------------------- */
+
+static enum memos_status write_one(
+    struct history_writing *writing, struct memos_id *io_last, size_t n, struct memos_error *err)
+{
+    const struct memcube_change change = change_of(writing->space);
+    struct memcube_write *write = NULL;
+    struct memcube_outcome outcome;
+    struct memcube_forgotten forgotten;
+    char text[32];
+    (void)snprintf(text, sizeof text, "fact %zu", n);
+    const struct memcube_draft draft = draft_of(text);
+    enum memos_status status = memcube_write_begin(writing->store, &write, err);
+    if (status == MEMOS_OK) {
+        status = memcube_create(write, &change, &draft, 1, &outcome, err);
+    }
+    if (status == MEMOS_OK) {
+        struct memos_id made = outcome.refs[0].id;
+        if (n % 3 == 2) {
+            status = memcube_forget(
+                write, &change, io_last, 1, false, false, &outcome, &forgotten, err);
+        }
+        *io_last = made;
+    }
+    if (status == MEMOS_OK) {
+        return memcube_write_commit(&write, err);
+    }
+    memcube_write_abort(&write);
+    return status;
+}
+
+static void *write_many(void *self)
+{
+    struct history_writing *writing = self;
+    struct memos_id last;
+    for (size_t n = 0; n < writing->count && writing->status == MEMOS_OK; n++) {
+        writing->status = write_one(writing, &last, n, &writing->err);
+    }
+    atomic_store(&writing->done, true);
+    return NULL;
+}
+
+void history_writing_begin(struct history_writing *writing, struct memcube_store *store,
+    const char *space, size_t count)
+{
+    *writing = (struct history_writing){ .store = store, .space = space, .count = count };
+    assert_int_equal(pthread_create(&writing->thread, NULL, write_many, writing), 0);
+}
+
+bool history_writing_done(const struct history_writing *writing)
+{
+    return atomic_load(&writing->done);
+}
+
+void history_writing_end(struct history_writing *writing)
+{
+    assert_int_equal(pthread_join(writing->thread, NULL), 0);
+    if (writing->status != MEMOS_OK) {
+        fail_msg("the writer: %s", writing->err.text);
+    }
 }

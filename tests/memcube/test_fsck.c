@@ -401,6 +401,28 @@ static void test_history_is_never_changed(void **state)
     fixture_drop(&b.f);
 }
 
+/* A repair runs beside writers that forget, and takes nothing of that for damage. */
+static void test_beside_a_writer_that_forgets(void **state)
+{
+    struct bench b;
+    struct history_writing writing;
+    (void)state;
+    bench_make(&b);
+    b.f.options.clock = memos_clock_system();
+    fixture_reopen(&b.f);
+    history_writing_begin(&writing, b.f.store, "s", 400);
+    bool done;
+    do {
+        done = history_writing_done(&writing);
+        struct memcube_fsck_result result = fsck(&b, true);
+        if (result.problems != 0) {
+            fail_msg("%s", result.first);
+        }
+    } while (!done);
+    history_writing_end(&writing);
+    fixture_drop(&b.f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_all_tables_gone),
         cmocka_unit_test(test_strays),
         cmocka_unit_test(test_history_is_never_changed),
+        cmocka_unit_test(test_beside_a_writer_that_forgets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

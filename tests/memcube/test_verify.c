@@ -3,9 +3,7 @@
 #include "tests/memcube/damage.h"
 #include "tests/memcube/history.h"
 
-#include <pthread.h>
 #include <sodium.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -328,76 +326,27 @@ static void test_seams_of_ranges(void **state)
 
 /* ---- beside a writer ----------------------------------------------------------------------- */
 
-struct writing {
-    struct memcube_store *store;
-    _Atomic bool done;
-    enum memos_status status;
-    struct memos_error err;
-};
-
-static enum memos_status write_one(
-    struct memcube_store *store, struct memos_id *io_last, size_t n, struct memos_error *err)
-{
-    const struct memcube_change change = change_of("s");
-    struct memcube_write *write = NULL;
-    struct memcube_outcome outcome;
-    struct memcube_forgotten forgotten;
-    char text[32];
-    (void)snprintf(text, sizeof text, "fact %zu", n);
-    const struct memcube_draft draft = draft_of(text);
-    enum memos_status status = memcube_write_begin(store, &write, err);
-    if (status == MEMOS_OK) {
-        status = memcube_create(write, &change, &draft, 1, &outcome, err);
-    }
-    if (status == MEMOS_OK) {
-        struct memos_id made = outcome.refs[0].id;
-        if (n % 3 == 2) {
-            status = memcube_forget(
-                write, &change, io_last, 1, false, false, &outcome, &forgotten, err);
-        }
-        *io_last = made;
-    }
-    if (status == MEMOS_OK) {
-        return memcube_write_commit(&write, err);
-    }
-    memcube_write_abort(&write);
-    return status;
-}
-
-static void *write_many(void *self_place)
-{
-    struct writing *self = self_place;
-    struct memos_id last;
-    for (size_t n = 0; n < 600 && self->status == MEMOS_OK; n++) {
-        self->status = write_one(self->store, &last, n, &self->err);
-    }
-    atomic_store(&self->done, true);
-    return NULL;
-}
+#define WRITES 600
 
 static void test_beside_a_writer_that_forgets(void **state)
 {
     struct fixture f;
-    pthread_t thread;
     (void)state;
     fixture_make(&f);
     f.options.clock = memos_clock_system();
     fixture_reopen(&f);
     (void)fixture_put(&f, "s", "the first");
-    struct writing writing = { .store = f.store };
-    assert_int_equal(pthread_create(&thread, NULL, write_many, &writing), 0);
+    struct history_writing writing;
+    history_writing_begin(&writing, f.store, "s", WRITES);
     size_t rounds = 0;
-    while (!atomic_load(&writing.done) || rounds == 0) {
+    while (!history_writing_done(&writing) || rounds == 0) {
         assert_intact(&f, "s");
         rounds++;
     }
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    if (writing.status != MEMOS_OK) {
-        fail_msg("the writer: %s", writing.err.text);
-    }
+    history_writing_end(&writing);
     struct memcube_verify_result result = verify(&f, "s");
     assert_true(result.intact);
-    assert_int_equal(result.forgotten, 200);
+    assert_int_equal(result.forgotten, WRITES / 3);
     fixture_drop(&f);
 }
 
