@@ -52,7 +52,6 @@ static enum memos_status set_all(
         {ZMQ_HEARTBEAT_IVL, tcp ? (int)config->heartbeat_ms : 0},
         {ZMQ_HEARTBEAT_TIMEOUT, tcp ? (int)config->heartbeat_ms * 2 : 0},
         {ZMQ_TCP_KEEPALIVE, 1},
-        {ZMQ_IPV6, 1},
     };
     int64_t message_bytes_max = (int64_t)broker->message_bytes_max;
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
@@ -153,7 +152,11 @@ static enum memos_status bind_any(void *socket, enum broker_door door, const cha
     if (door == BROKER_DOOR_IPC) {
         status = bind_ipc(socket, address, err);
     } else {
-        status = zmq_bind(socket, address) == 0 ? MEMOS_OK : fail_zmq("listen at", address, err);
+        /* Off for IPv4, so that it is told as such to clients that know nothing else. */
+        status = set_int(socket, ZMQ_IPV6, strchr(address, '[') != NULL, err);
+        if (status == MEMOS_OK && zmq_bind(socket, address) != 0) {
+            status = fail_zmq("listen at", address, err);
+        }
     }
     if (status == MEMOS_OK && zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, out, &size) != 0) {
         status = fail_zmq("ask for the address of", address, err);
@@ -240,6 +243,7 @@ void broker_events_close(struct broker *broker, enum broker_door door)
     (void)set_int(entrance->events, ZMQ_LINGER, 0, NULL);
     (void)zmq_close(entrance->events);
     entrance->events = NULL;
+    broker->metrics.events_closed++;
 }
 
 /* The old listener goes in ZeroMQ's own time; until then the address is in use, and the next tick

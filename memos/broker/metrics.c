@@ -146,6 +146,8 @@ static void front_metrics(struct writer *to, struct broker *broker)
             metrics->inline_reads},
         {"memos_access_loads_total", "counter", "How often grants and keys were read.",
             metrics->access_loads},
+        {"memos_events_closed_total", "counter", "Events' sockets that a peer broke.",
+            metrics->events_closed},
         {"memos_requests_inside", "gauge", "Requests that wait or run.", broker->requests_inside},
         {"memos_request_bytes_inside", "gauge", "Bytes of the requests that wait or run.",
             broker->bytes_inside},

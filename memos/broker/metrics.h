@@ -18,6 +18,7 @@ struct broker_metrics {
     uint64_t clients_gone;    /* replies for clients that had gone */
     uint64_t inline_reads;    /* reads that the front thread ran itself */
     uint64_t access_loads;
+    uint64_t events_closed; /* sockets that a peer made unsafe to read from */
 };
 
 /* A request has been answered. type NULL: not known. */
