@@ -149,31 +149,50 @@ static void leaving_release(void *data, void *hint)
     free(leaving);
 }
 
+static bool is_large(const struct broker_request *rq, struct memos_bytes payload)
+{
+    return payload.size >= LARGE_BYTES && rq->session;
+}
+
+/* Count a reply's large payloads against its client. What the client has not taken of earlier
+ * replies may stand in the way; the reply's own size may not: that has a bound of its own. */
+static enum memos_status reserve(
+    struct broker_request *rq, uint64_t *out_bytes, struct memos_error *err)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < rq->payloads_count; i++) {
+        bytes += is_large(rq, rq->payloads[i]) ? rq->payloads[i].size : 0;
+    }
+    *out_bytes = bytes;
+    if (bytes == 0) {
+        return MEMOS_OK;
+    }
+    struct broker_session *session = rq->session;
+    uint64_t before = atomic_fetch_add_explicit(&session->leaving, bytes, memory_order_relaxed);
+    if (before > 0 && before + bytes > session->leaving_max) {
+        atomic_fetch_sub_explicit(&session->leaving, bytes, memory_order_relaxed);
+        *out_bytes = 0;
+        return memos_fail(err, MEMOS_BUSY, "%llu bytes of earlier replies have not been taken yet",
+            (unsigned long long)before);
+    }
+    return MEMOS_OK;
+}
+
+/* Add a payload that has been reserved; the reservation goes with it, on failure too. */
 static enum memos_status add_large(struct broker_request *rq, struct memos_frames *frames,
     struct memos_bytes bytes, struct memos_error *err)
 {
     struct broker_session *session = rq->session;
-    uint64_t before =
-        atomic_fetch_add_explicit(&session->leaving, bytes.size, memory_order_relaxed);
-    struct leaving *leaving = NULL;
-    enum memos_status status = MEMOS_OK;
-
-    if (before > 0 && before + bytes.size > session->leaving_max) {
-        status = memos_fail(err, MEMOS_BUSY,
-            "%llu bytes of earlier replies have not been taken yet", (unsigned long long)before);
-    } else if (!(leaving = malloc(sizeof *leaving + bytes.size))) {
-        status =
-            memos_fail(err, MEMOS_NO_MEMORY, "no memory for a payload of %zu bytes", bytes.size);
-    }
-    if (status != MEMOS_OK) {
+    struct leaving *leaving = malloc(sizeof *leaving + bytes.size);
+    if (!leaving) {
         atomic_fetch_sub_explicit(&session->leaving, bytes.size, memory_order_relaxed);
-        return status;
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a payload of %zu bytes", bytes.size);
     }
     atomic_fetch_add_explicit(&session->references, 1, memory_order_relaxed);
     leaving->session = session;
     leaving->size = bytes.size;
     memcpy(leaving->data, bytes.data, bytes.size);
-    status = memos_frames_add_lent(
+    enum memos_status status = memos_frames_add_lent(
         frames, memos_bytes_make(leaving->data, bytes.size), leaving_release, leaving, err);
     if (status != MEMOS_OK) {
         leaving_release(leaving->data, leaving);
@@ -185,13 +204,24 @@ static enum memos_status pack(
     struct broker_request *rq, struct memos_frames *frames, struct memos_error *err)
 {
     struct memos_bytes identity = memos_frames_identity(&rq->message);
+    uint64_t reserved = 0;
     enum memos_status status = memos_envelope_begin(frames, identity, &rq->reply.base, err);
+    if (status == MEMOS_OK) {
+        status = reserve(rq, &reserved, err);
+    }
     for (size_t i = 0; i < rq->payloads_count && status == MEMOS_OK; i++) {
         struct memos_bytes bytes = rq->payloads[i];
-        status = bytes.size >= LARGE_BYTES && rq->session ? add_large(rq, frames, bytes, err)
-                                                          : memos_frames_add(frames, bytes, err);
+        if (is_large(rq, bytes)) {
+            reserved -= bytes.size;
+            status = add_large(rq, frames, bytes, err);
+        } else {
+            status = memos_frames_add(frames, bytes, err);
+        }
     }
     if (status != MEMOS_OK) {
+        if (reserved > 0) {
+            atomic_fetch_sub_explicit(&rq->session->leaving, reserved, memory_order_relaxed);
+        }
         memos_frames_free(frames);
     }
     return status;
