@@ -137,6 +137,28 @@ class Service(unittest.TestCase):
         self.ctl("up", "--memosd", str(self.folder / "nothing"), code=NOT_FOUND)
 
 
+    def test_what_is_too_large_for_one_reply(self) -> None:
+        """Pages become smaller, and what does not fit alone is shown without its text."""
+        config = self.folder / "small.conf"
+        config.write_text(
+            'message_bytes_max = "1M"\npayload_bytes_max = "512K"\n', encoding="ascii")
+        self.ctl("up", "--memosd", MEMOSD, "--config", str(config))
+        path = self.folder / "large"
+        for n in range(6):
+            path.write_text(f"{n}" * 400_000, encoding="ascii")
+            self.ctl("put", "me", f"@{path}", "--title", f"large {n}", "--kind", "activation")
+        listed = self.ctl("list", "me", "--json").json["cubes"]
+        self.assertEqual([len(cube["text"]) for cube in listed], [400_000] * 6)
+        self.assertEqual(len(self.ctl("list", "me").out.splitlines()), 7)
+        found = self.ctl("search", "me", "large", "--json")
+        self.assertEqual(len(found.json["hits"]), 6)
+        self.assertIn("left out", found.err)
+        cube = listed[0]["id"]
+        self.ctl("update", "me", cube, f"@{path}", "--title", "again")
+        self.ctl("update", "me", cube, "--title", "and again")
+        self.assertEqual(len(self.ctl("history", "me", cube, "--json").json["versions"]), 3)
+
+
 class Commands(unittest.TestCase):
     """One broker for all; each test has a space of its own."""
 

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { PAGE_MAX = 500, TOP_K_MAX = 1000, TOP_K_PRESET = 10 };
+enum { PAGE_MAX = 500, ROWS_AT_ONCE = 5000, TOP_K_MAX = 1000, TOP_K_PRESET = 10 };
 
 /* Whole: cubes made together differ only at the end. */
 static void cell_id(struct ctl_table *table, ProtobufCBinaryData data)
@@ -70,33 +70,74 @@ static void add_list_row(
     cell_words(table, cube, payload);
 }
 
-/* One page; *left goes down by what it had. */
-static enum memos_status list_page(struct ctl *ctl, Memos__List *list, uint64_t *left,
-    json_t *array, struct ctl_table *table, struct memos_error *err)
+/* A listing on its way: as JSON, or rows that are printed from time to time. */
+struct listing {
+    struct ctl_json_stream stream;
+    struct ctl_table table;
+    uint64_t left; /* cubes that are still wanted */
+};
+
+static enum memos_status take_cube(struct ctl *ctl, struct listing *listing,
+    const Memos__Cube *cube, struct memos_bytes payload, struct memos_error *err)
+{
+    struct ctl_table *table = &listing->table;
+    listing->left -= listing->left > 0;
+    if (ctl->json) {
+        return ctl_json_stream_add(
+            &listing->stream, ctl_json_cube(cube, cube->frame != 0, payload), err);
+    }
+    add_list_row(table, cube, payload);
+    if (table->cells_count / table->columns_count < ROWS_AT_ONCE) {
+        return MEMOS_OK;
+    }
+    enum memos_status status = ctl_table_print(table, &ctl->paper, err);
+    ctl_table_free(table);
+    return status;
+}
+
+static enum memos_status list_page(
+    struct ctl *ctl, Memos__List *list, struct listing *listing, struct memos_error *err)
 {
     struct memos_message *reply = NULL;
     Memos__Request request = CTL_REQUEST(LIST, list, list);
-    list->count_max = (uint32_t)(*left < PAGE_MAX ? *left : PAGE_MAX);
+    list->count_max = (uint32_t)(listing->left < PAGE_MAX ? listing->left : PAGE_MAX);
     enum memos_status status =
-        ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_CUBES, &reply, err);
+        ctl_call_page(ctl, &request, &list->count_max, &list->payload, &reply, err);
     if (status != MEMOS_OK) {
         return status;
     }
     const Memos__Cubes *cubes = memos_message_reply(reply)->cubes;
-    for (size_t i = 0; i < cubes->n_cubes; i++) {
-        struct memos_bytes payload = memos_message_frame(reply, cubes->cubes[i]->frame);
-        if (ctl->json) {
-            json_array_append_new(
-                array, ctl_json_cube(cubes->cubes[i],
-                           cubes->cubes[i]->state != MEMCUBE_STATE_FORGOTTEN, payload));
-        } else {
-            add_list_row(table, cubes->cubes[i], payload);
-        }
+    for (size_t i = 0; i < cubes->n_cubes && status == MEMOS_OK; i++) {
+        status = take_cube(
+            ctl, listing, cubes->cubes[i], memos_message_frame(reply, cubes->cubes[i]->frame), err);
     }
-    *left -= cubes->n_cubes < *left ? cubes->n_cubes : *left;
     list->cursor = cubes->next;
     memos_message_free(&reply);
-    return MEMOS_OK;
+    return status;
+}
+
+static enum memos_status list_all(
+    struct ctl *ctl, Memos__List *list, uint64_t limit, struct memos_error *err)
+{
+    enum memos_status status;
+    struct listing listing = {
+        .stream = {.name = "cubes"},
+        .table = ctl_table_make(list_columns, sizeof list_columns / sizeof list_columns[0]),
+        .left = limit ? limit : UINT64_MAX,
+    };
+    do {
+        status = list_page(ctl, list, &listing, err);
+    } while (status == MEMOS_OK && list->cursor != 0 && listing.left > 0);
+    if (status == MEMOS_OK && ctl->json) {
+        status = ctl_json_stream_end(&listing.stream, list->cursor != 0, err);
+    } else if (status == MEMOS_OK) {
+        status = ctl_table_print(&listing.table, &ctl->paper, err);
+        if (list->cursor != 0) {
+            ctl_note(ctl, "there are more; --limit 0 shows all");
+        }
+    }
+    ctl_table_free(&listing.table);
+    return status;
 }
 
 enum memos_status ctl_run_list(struct ctl *ctl, struct memos_error *err)
@@ -120,25 +161,7 @@ enum memos_status ctl_run_list(struct ctl *ctl, struct memos_error *err)
     list.filter = &filter;
     list.oldest_first = ctl_args_has(ctl->args, CTL_OLDEST);
     list.payload = true;
-    json_t *array = json_array();
-    struct ctl_table table =
-        ctl_table_make(list_columns, sizeof list_columns / sizeof list_columns[0]);
-    uint64_t left = limit ? limit : UINT64_MAX;
-    do {
-        status = list_page(ctl, &list, &left, array, &table, err);
-    } while (status == MEMOS_OK && list.cursor != 0 && left > 0);
-    if (status == MEMOS_OK && ctl->json) {
-        status = ctl_json_print(
-            json_pack("{sO,so}", "cubes", array, "more", json_boolean(list.cursor != 0)), err);
-    } else if (status == MEMOS_OK) {
-        status = ctl_table_print(&table, &ctl->paper, err);
-        if (list.cursor != 0) {
-            ctl_note(ctl, "there are more; --limit 0 shows all");
-        }
-    }
-    json_decref(array);
-    ctl_table_free(&table);
-    return status;
+    return list_all(ctl, &list, limit, err);
 }
 
 /* ---- search ---- */
@@ -171,8 +194,9 @@ static enum memos_status print_hits(
         }
         struct memos_bytes payload = memos_message_frame(reply, hit->cube->frame);
         if (ctl->json) {
-            json_array_append_new(
-                array, ids_only ? ctl_hit_short_json(hit) : ctl_hit_json(hit, true, payload));
+            json_array_append_new(array, ids_only
+                                             ? ctl_hit_short_json(hit)
+                                             : ctl_hit_json(hit, hit->cube->frame != 0, payload));
             continue;
         }
         ctl_table_printf(&table, CTL_GREEN, "%.2f", (double)hit->score);
@@ -246,6 +270,14 @@ enum memos_status ctl_run_search(struct ctl *ctl, struct memos_error *err)
     status = join_words(ctl, &search.search.text, err);
     if (status == MEMOS_OK) {
         status = ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_HITS, &reply, err);
+    }
+    if (status == MEMOS_TOO_LARGE && !search.search.ids_only) {
+        ctl->hint = NULL;
+        search.search.no_payload = true;
+        status = ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_HITS, &reply, err);
+        if (status == MEMOS_OK) {
+            ctl_note(ctl, "the texts are too large together, and left out");
+        }
     }
     if (status == MEMOS_OK) {
         status = print_hits(ctl, reply, search.search.ids_only, err);

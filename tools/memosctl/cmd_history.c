@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { PAGE_MAX = 500 };
+enum { PAGE_MAX = 500, ROWS_AT_ONCE = 5000 };
 
 static const char *id_text(ProtobufCBinaryData data, char out[MEMOS_ID_TEXT_BYTES])
 {
@@ -43,69 +43,85 @@ static void add_record(struct ctl_table *table, const Memos__LogRecord *record)
     ctl_table_cell(table, CTL_PLAIN, memos_bytes_of(record->reason));
 }
 
-/* One page; *next is the record to go on with, 0 after the last. */
-static enum memos_status log_page(struct ctl *ctl, Memos__Log *log, json_t *array,
-    struct ctl_table *table, size_t *out_count, uint64_t *next, struct memos_error *err)
+/* A log on its way: as JSON, or rows that are printed from time to time. */
+struct listing {
+    struct ctl_json_stream stream;
+    struct ctl_table table;
+    uint64_t left; /* records that are still wanted */
+    uint64_t next; /* the one to go on with; 0: that was the last */
+};
+
+static enum memos_status take_record(struct ctl *ctl, struct listing *listing,
+    const Memos__LogRecord *record, struct memos_error *err)
+{
+    struct ctl_table *table = &listing->table;
+    listing->left -= listing->left > 0;
+    if (ctl->json) {
+        return ctl_json_stream_add(&listing->stream, ctl_json_record(record), err);
+    }
+    add_record(table, record);
+    if (table->cells_count / table->columns_count < ROWS_AT_ONCE) {
+        return MEMOS_OK;
+    }
+    enum memos_status status = ctl_table_print(table, &ctl->paper, err);
+    ctl_table_free(table);
+    return status;
+}
+
+static enum memos_status log_page(
+    struct ctl *ctl, Memos__Log *log, struct listing *listing, struct memos_error *err)
 {
     struct memos_message *reply = NULL;
     Memos__Request request = CTL_REQUEST(LOG, log, log);
+    log->from = listing->next;
+    log->count_max = (uint32_t)(listing->left < PAGE_MAX ? listing->left : PAGE_MAX);
     enum memos_status status =
         ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_LOG_RECORDS, &reply, err);
     if (status != MEMOS_OK) {
         return status;
     }
     const Memos__LogRecords *records = memos_message_reply(reply)->log_records;
-    *out_count = records->n_records;
-    *next = 0;
-    for (size_t i = 0; i < records->n_records; i++) {
-        if (ctl->json) {
-            json_array_append_new(array, ctl_json_record(records->records[i]));
-        } else {
-            add_record(table, records->records[i]);
-        }
+    listing->next = 0;
+    for (size_t i = 0; i < records->n_records && status == MEMOS_OK; i++) {
+        status = take_record(ctl, listing, records->records[i], err);
     }
     if (records->n_records > 0) {
         uint64_t last = records->records[records->n_records - 1]->seq;
         bool at_end = log->newest_first ? last <= 1 : last >= records->head_seq;
-        *next = at_end ? 0 : log->newest_first ? last - 1 : last + 1;
+        listing->next = at_end ? 0 : log->newest_first ? last - 1 : last + 1;
     }
     memos_message_free(&reply);
-    return MEMOS_OK;
+    return status;
 }
 
 enum memos_status ctl_run_log(struct ctl *ctl, struct memos_error *err)
 {
-    uint64_t limit, next;
+    uint64_t limit;
     Memos__Log log = MEMOS__LOG__INIT;
+    struct listing listing = {
+        .stream = {.name = "records"},
+        .table = ctl_table_make(log_columns, sizeof log_columns / sizeof log_columns[0]),
+    };
     enum memos_status status =
         ctl_args_number(ctl->args, CTL_LIMIT, 100, 0, UINT32_MAX, &limit, err);
     if (status == MEMOS_OK) {
-        status = ctl_args_number(ctl->args, CTL_FROM, 0, 1, UINT64_MAX, &next, err);
+        status = ctl_args_number(ctl->args, CTL_FROM, 0, 1, UINT64_MAX, &listing.next, err);
     }
     if (status != MEMOS_OK) {
         return status;
     }
     log.space = ctl_field(ctl_operand(ctl, 0));
     log.newest_first = !ctl_args_has(ctl->args, CTL_OLDEST);
-    json_t *array = json_array();
-    struct ctl_table table =
-        ctl_table_make(log_columns, sizeof log_columns / sizeof log_columns[0]);
-    uint64_t left = limit ? limit : UINT64_MAX;
+    listing.left = limit ? limit : UINT64_MAX;
     do {
-        size_t count = 0;
-        log.from = next;
-        log.count_max = (uint32_t)(left < PAGE_MAX ? left : PAGE_MAX);
-        status = log_page(ctl, &log, array, &table, &count, &next, err);
-        left -= count;
-    } while (status == MEMOS_OK && next != 0 && left > 0);
+        status = log_page(ctl, &log, &listing, err);
+    } while (status == MEMOS_OK && listing.next != 0 && listing.left > 0);
     if (status == MEMOS_OK && ctl->json) {
-        status =
-            ctl_json_print(json_pack("{sO,sb}", "records", array, "more", (int)(next != 0)), err);
+        status = ctl_json_stream_end(&listing.stream, listing.next != 0, err);
     } else if (status == MEMOS_OK) {
-        status = ctl_table_print(&table, &ctl->paper, err);
+        status = ctl_table_print(&listing.table, &ctl->paper, err);
     }
-    json_decref(array);
-    ctl_table_free(&table);
+    ctl_table_free(&listing.table);
     return status;
 }
 
@@ -160,7 +176,7 @@ static enum memos_status read_versions(struct ctl *ctl, const struct memos_id *i
         Memos__Request request = CTL_REQUEST(HISTORY, history, &history);
         history.count_max = (uint32_t)(left < PAGE_MAX ? left : PAGE_MAX);
         enum memos_status status =
-            ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_CUBES, &reply, err);
+            ctl_call_page(ctl, &request, &history.count_max, &history.payload, &reply, err);
         if (status != MEMOS_OK) {
             return status;
         }

@@ -2,12 +2,14 @@
 
 #include "tools/memosctl/text.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define ARENA_BYTES_MAX ((size_t)256 * 1024 * 1024)
+enum { BUSY_TRIES_MAX = 60, BUSY_WAIT_MS = 50 };
 #define PROGRESS_AFTER_US 2000000
 #define PROGRESS_LINE_US 10000000
 #define PROGRESS_TERMINAL_US 200000
@@ -63,25 +65,16 @@ static void keep_hint(struct ctl *ctl, const Memos__Reply *reply)
     }
 }
 
-enum memos_status ctl_call(struct ctl *ctl, Memos__Request *request,
+static enum memos_status call_once(struct ctl *ctl, Memos__Request *request,
     const struct memos_bytes *frames, size_t frames_count, int want, struct memos_message **out,
     struct memos_error *err)
 {
     struct memos_message *reply = NULL;
-    const char *key = ctl_args_value(ctl->args, CTL_IDEMPOTENCY_KEY);
-    enum memos_status status = ctl_connect(ctl, err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
-    if (key && want == MEMOS__REPLY__BODY_OUTCOME) {
-        request->idempotency_key = (ProtobufCBinaryData){strlen(key), (uint8_t *)(uintptr_t)key};
-    }
-    status = memos_client_call(ctl->client, request, frames, frames_count, &reply, err);
-    if (status != MEMOS_OK) {
-        if (reply) {
-            keep_hint(ctl, memos_message_reply(reply));
-        }
-    } else if ((int)memos_message_reply(reply)->body_case != want) {
+    enum memos_status status =
+        memos_client_call(ctl->client, request, frames, frames_count, &reply, err);
+    if (status != MEMOS_OK && reply) {
+        keep_hint(ctl, memos_message_reply(reply));
+    } else if (status == MEMOS_OK && (int)memos_message_reply(reply)->body_case != want) {
         status =
             memos_fail(err, MEMOS_CORRUPT, "the broker's reply is of another kind (%d, not %d)",
                 (int)memos_message_reply(reply)->body_case, want);
@@ -92,6 +85,57 @@ enum memos_status ctl_call(struct ctl *ctl, Memos__Request *request,
     }
     *out = reply;
     return MEMOS_OK;
+}
+
+enum memos_status ctl_call(struct ctl *ctl, Memos__Request *request,
+    const struct memos_bytes *frames, size_t frames_count, int want, struct memos_message **out,
+    struct memos_error *err)
+{
+    const char *key = ctl_args_value(ctl->args, CTL_IDEMPOTENCY_KEY);
+    enum memos_status status = ctl_connect(ctl, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    if (key && want == MEMOS__REPLY__BODY_OUTCOME) {
+        request->idempotency_key = (ProtobufCBinaryData){strlen(key), (uint8_t *)(uintptr_t)key};
+    }
+    for (int tries = 0;; tries++) {
+        ctl->hint = NULL;
+        status = call_once(ctl, request, frames, frames_count, want, out, err);
+        if (status != MEMOS_BUSY || tries == BUSY_TRIES_MAX) {
+            return status;
+        }
+        (void)poll(NULL, 0, BUSY_WAIT_MS); /* nothing has been done yet: it may be sent again */
+    }
+}
+
+enum memos_status ctl_call_page(struct ctl *ctl, Memos__Request *request, uint32_t *count_max,
+    protobuf_c_boolean *with_payload, struct memos_message **out, struct memos_error *err)
+{
+    const int want = MEMOS__REPLY__BODY_CUBES;
+    const uint32_t count_wanted = *count_max;
+    const protobuf_c_boolean payload_wanted = *with_payload;
+    enum memos_status status = ctl_connect(ctl, err);
+    while (status == MEMOS_OK) {
+        status = call_once(ctl, request, NULL, 0, want, out, err);
+        bool is_too_much = status == MEMOS_TOO_LARGE || status == MEMOS_BUSY;
+        if (!is_too_much || (*count_max == 1 && !*with_payload)) {
+            break;
+        }
+        ctl->hint = NULL;
+        if (*count_max > 1) {
+            *count_max /= 2;
+        } else if (status == MEMOS_TOO_LARGE) {
+            *with_payload = false;
+        } else {
+            status = ctl_call(ctl, request, NULL, 0, want, out, err);
+            break;
+        }
+        status = MEMOS_OK;
+    }
+    *count_max = count_wanted;
+    *with_payload = payload_wanted;
+    return status;
 }
 
 struct memos_id ctl_id_of(ProtobufCBinaryData data)
@@ -132,6 +176,7 @@ enum memos_status ctl_id_resolve(struct ctl *ctl, const char *space, const char 
     enum memos_status status =
         ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_CUBES, &reply, err);
     if (status != MEMOS_OK) {
+        ctl->hint = status == MEMOS_CONFLICT ? "give more of the id" : ctl->hint;
         return status;
     }
     const Memos__Cubes *cubes = memos_message_reply(reply)->cubes;
@@ -270,6 +315,54 @@ enum memos_status ctl_json_line(json_t *document, struct memos_error *err)
     enum memos_status status = print_json(document, JSON_COMPACT | JSON_ENCODE_ANY, err);
     fflush(stdout);
     return status;
+}
+
+static enum memos_status print_text(const char *text, struct memos_error *err)
+{
+    return fputs(text, stdout) < 0 ? memos_fail(err, MEMOS_IO, "cannot write to standard output")
+                                   : MEMOS_OK;
+}
+
+static enum memos_status stream_begin(struct ctl_json_stream *stream, struct memos_error *err)
+{
+    if (stream->is_begun) {
+        return MEMOS_OK;
+    }
+    stream->is_begun = true;
+    return printf("{\n  \"%s\": [", stream->name) < 0
+               ? memos_fail(err, MEMOS_IO, "cannot write to standard output")
+               : MEMOS_OK;
+}
+
+enum memos_status ctl_json_stream_add(
+    struct ctl_json_stream *stream, json_t *item, struct memos_error *err)
+{
+    const char *before = stream->is_begun ? ",\n    " : "\n    ";
+    enum memos_status status = stream_begin(stream, err);
+    if (status == MEMOS_OK) {
+        status = print_text(before, err);
+    }
+    if (status == MEMOS_OK && !item) {
+        status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for the JSON of the result");
+    }
+    if (status == MEMOS_OK && json_dumpf(item, stdout, JSON_COMPACT) != 0) {
+        status = memos_fail(err, MEMOS_IO, "cannot write to standard output");
+    }
+    json_decref(item);
+    return status;
+}
+
+enum memos_status ctl_json_stream_end(
+    struct ctl_json_stream *stream, bool more, struct memos_error *err)
+{
+    const char *before = stream->is_begun ? "\n  " : "";
+    enum memos_status status = stream_begin(stream, err);
+    if (status == MEMOS_OK) {
+        status = print_text(before, err);
+    }
+    return status == MEMOS_OK
+               ? print_text(more ? "],\n  \"more\": true\n}\n" : "],\n  \"more\": false\n}\n", err)
+               : status;
 }
 
 static void print_refs(const Memos__Outcome *outcome)

@@ -56,9 +56,17 @@ static inline char *ctl_field(const char *text)
 
 /* Send and wait for the last reply, whose body must be `want` (of enum Memos__Reply__BodyCase).
  * *out is set only on OK; free it with memos_message_free. Takes --idempotency-key where the
- * command has it. CORRUPT: a reply of another kind. */
+ * command has it. While the broker is overloaded it is sent again, for some seconds. CORRUPT: a
+ * reply of another kind. */
 MEMOS_MUST_USE enum memos_status ctl_call(struct ctl *ctl, Memos__Request *request,
     const struct memos_bytes *frames, size_t frames_count, int want, struct memos_message **out,
+    struct memos_error *err);
+
+/* The same for a page of cubes: when it would be too large, half as many are asked for, and in the
+ * end one without its payload. *count_max and *with_payload are those of the request's body; after
+ * it they are as they were. */
+MEMOS_MUST_USE enum memos_status ctl_call_page(struct ctl *ctl, Memos__Request *request,
+    uint32_t *count_max, protobuf_c_boolean *with_payload, struct memos_message **out,
     struct memos_error *err);
 
 /* The id of a cube from what a person wrote: an id, its beginning, or "ext:" and an external id. */
@@ -95,6 +103,17 @@ void ctl_error_print(
 MEMOS_MUST_USE enum memos_status ctl_json_print(json_t *document, struct memos_error *err);
 /* The same on one line. */
 MEMOS_MUST_USE enum memos_status ctl_json_line(json_t *document, struct memos_error *err);
+
+/* A document {"NAME": [item, ...], "more": ...} that is printed while it comes in, an item on each
+ * line. Zero-initialise; takes the items. */
+struct ctl_json_stream {
+    const char *name;
+    bool is_begun;
+};
+MEMOS_MUST_USE enum memos_status ctl_json_stream_add(
+    struct ctl_json_stream *stream, json_t *item, struct memos_error *err);
+MEMOS_MUST_USE enum memos_status ctl_json_stream_end(
+    struct ctl_json_stream *stream, bool more, struct memos_error *err);
 
 /* Print what a change came to: as JSON, or as one line that begins with `verb`. */
 MEMOS_MUST_USE enum memos_status ctl_outcome_print(

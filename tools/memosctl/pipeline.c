@@ -259,12 +259,9 @@ static enum memos_status send_one_by_one(
         Memos__Request request = CTL_REQUEST(PUT, put, &put);
         struct memos_message *reply = NULL;
         struct memos_error why = {0};
-        unsigned tries = 0;
         fill_put(pipeline, batch, i, 1, &draft, &put);
-        do {
-            status = ctl_call(pipeline->ctl, &request, &batch->payloads[i], 1,
-                MEMOS__REPLY__BODY_OUTCOME, &reply, &why);
-        } while (status == MEMOS_BUSY && wait_busy(&tries, NULL) == MEMOS_OK);
+        status = ctl_call(pipeline->ctl, &request, &batch->payloads[i], 1,
+            MEMOS__REPLY__BODY_OUTCOME, &reply, &why);
         if (status == MEMOS_OK) {
             status =
                 count_outcome(pipeline, batch->space, 1, memos_message_reply(reply)->outcome, err);

@@ -120,6 +120,7 @@ void ctl_table_free(struct ctl_table *table)
 {
     memos_buffer_free(&table->text);
     free(table->cells);
+    table->failed = false;
     table->cells = NULL;
     table->cells_count = table->cells_capacity = 0;
 }

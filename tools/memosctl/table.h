@@ -55,6 +55,8 @@ struct ctl_table {
 };
 
 struct ctl_table ctl_table_make(const struct ctl_column *columns, size_t count);
+
+/* Drop all cells; the table may be filled again. */
 void ctl_table_free(struct ctl_table *table);
 
 /* The next cell: any text, made safe here. */
