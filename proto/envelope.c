@@ -1,13 +1,26 @@
 #include "proto/envelope.h"
 
-static void *take(void *arena, size_t size)
+/* Where protobuf-c gets its memory from, and why it got none: it gives no reason itself. */
+struct supply {
+    struct memos_arena *arena;
+    bool beyond_bound, no_memory;
+};
+
+static void *take(void *self, size_t size)
 {
-    return memos_arena_take(arena, 1, size);
+    struct supply *supply = self;
+    void *piece = memos_arena_take(supply->arena, 1, size);
+    if (!piece && size <= supply->arena->size_max - supply->arena->used) {
+        supply->no_memory = true;
+    } else if (!piece) {
+        supply->beyond_bound = true;
+    }
+    return piece;
 }
 
-static void leave(void *arena, void *piece)
+static void leave(void *self, void *piece)
 {
-    (void)arena;
+    (void)self;
     (void)piece;
 }
 
@@ -21,18 +34,22 @@ size_t memos_envelope_memory(size_t size)
     return memory;
 }
 
-/* protobuf-c gives no reason for a failure: out of the arena's bound looks like ill-formed
- * bytes. */
 static enum memos_status unpack(const ProtobufCMessageDescriptor *descriptor,
     struct memos_bytes bytes, struct memos_arena *arena, ProtobufCMessage **out,
     struct memos_error *err)
 {
-    ProtobufCAllocator allocator = { take, leave, arena };
+    struct supply supply = { .arena = arena };
+    ProtobufCAllocator allocator = { take, leave, &supply };
     ProtobufCMessage *message =
         protobuf_c_message_unpack(descriptor, &allocator, bytes.size, bytes.data);
-    if (!message) {
-        return memos_fail(err, MEMOS_INVALID, "%zu bytes that are no well-formed %s",
-            bytes.size, descriptor->short_name);
+    if (!message && supply.no_memory) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a %s", descriptor->short_name);
+    } else if (!message && supply.beyond_bound) {
+        return memos_fail(err, MEMOS_INVALID, "a %s of %zu bytes that takes more than %zu to read",
+            descriptor->short_name, bytes.size, arena->size_max);
+    } else if (!message) {
+        return memos_fail(err, MEMOS_INVALID, "%zu bytes that are no well-formed %s", bytes.size,
+            descriptor->short_name);
     }
     *out = message;
     return MEMOS_OK;

@@ -23,7 +23,7 @@
 size_t memos_envelope_memory(size_t size);
 
 /* Unpack from bytes into arena. Views until the arena is reset. INVALID: not such a message, or one
- * that needs more memory than the arena may take. */
+ * that needs more memory than the arena may take. NO_MEMORY: the arena got none. */
 MEMOS_MUST_USE enum memos_status memos_request_unpack(struct memos_bytes bytes,
     struct memos_arena *arena, Memos__Request **out, struct memos_error *err);
 MEMOS_MUST_USE enum memos_status memos_reply_unpack(struct memos_bytes bytes,

@@ -252,11 +252,12 @@ static enum memos_status next_missed(
             }
         }
         const Memos__LogRecords *records = memos_message_reply(watch->missed)->log_records;
-        while (watch->missed_next < records->n_records) {
-            const Memos__LogRecord *record = records->records[watch->missed_next++];
+        for (; watch->missed_next < records->n_records; watch->missed_next++) {
+            const Memos__LogRecord *record = records->records[watch->missed_next];
             if (record->seq > watch->seq) {
-                watch->seq = record->seq;
-                return event_of_record(watch, record, out, err);
+                enum memos_status status = event_of_record(watch, record, out, err);
+                watch->seq = status == MEMOS_OK ? record->seq : watch->seq;
+                return status;
             }
         }
         memos_message_free(&watch->missed);
@@ -274,13 +275,13 @@ static enum memos_status take_event(struct memos_watch *watch, const struct memo
     Memos__Event *event = NULL;
     memos_arena_init(&arena, memos_envelope_memory(envelope.size));
     enum memos_status status = memos_event_unpack(envelope, &arena, &event, err);
-    if (status != MEMOS_OK) {
+    if (status == MEMOS_INVALID) {
         status = memos_fail(err, MEMOS_CORRUPT, "what the broker published is no event");
-    } else if (event->seq == watch->seq + 1) {
+    } else if (status == MEMOS_OK && event->seq == watch->seq + 1) {
+        learn_seq(watch, event->seq);
         status = copy_event(event, out, err);
         watch->seq = status == MEMOS_OK ? event->seq : watch->seq;
-        learn_seq(watch, watch->seq);
-    } else {
+    } else if (status == MEMOS_OK) {
         learn_seq(watch, event->seq);
         status = memos_fail(err, MEMOS_BUSY, "not the next event");
     }
