@@ -214,6 +214,7 @@ class BrokerTest(unittest.TestCase):
 
     def assert_sound(self, wire: Wire, *spaces: str) -> None:
         """fsck finds nothing, and the history of each space is intact."""
+        wire.socket.rcvtimeo = 600_000
         answer = wire.ask(fsck=pb.Fsck(), deadline_ms=600_000)
         self.assertEqual(answer.status, OK, answer.reply)
         self.assertEqual(list(answer.reply.fsck_result.first), [])

@@ -9,6 +9,7 @@ verifies, every acknowledged change of that round is there. At the end: all of t
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ import harness
 from harness import FORGOTTEN, OK, Wire, pb
 
 ROUNDS = int(os.environ.get("MEMOS_KILL_ROUNDS", "6"))
+ROUNDS_A_STORE = 25  # then a new one, so that looking at all of it stays quick
 WRITERS = 4
+SPACES = ("kill/0", "kill/1")  # two writers to each: they share its log
 CREATE, UPDATE = 1, 2  # enum memcube_operation
 
 
@@ -54,17 +57,26 @@ class Kill(harness.BrokerTest):
     def setUp(self) -> None:
         super().setUp()
         self.random = harness.seeded()
+        self.lost = 0
+
+    def begin(self, number: int) -> None:
+        """A store of its own for these rounds, and writers on it."""
+        self.broker = harness.Broker(self.folder / str(number))
+        self.broker.folder.mkdir()
         self.forgetting: set[str] = set()
         self.notes: list[Notes] = []
         self.writers: list[subprocess.Popen[bytes]] = []
-        self.lost = 0
+        self.broker.start()
+        with Wire(self.broker.address) as wire:
+            for space in SPACES:
+                wire.put(space, f"the first sentence of {space}")
+        self.start_writers()
 
     def start_writers(self) -> None:
         for number in range(WRITERS):
-            path = self.folder / f"notes-{number}"
+            path = self.broker.folder / f"notes-{number}"
             path.touch()
-            # two to a space: they share its log
-            space = f"kill/{number // 2}"
+            space = SPACES[number % len(SPACES)]
             command = [sys.executable, str(Path(__file__).with_name("kill_writer.py")),
                        self.broker.address, space, str(path), str(self.random.randrange(1 << 32))]
             writer = subprocess.Popen(command)
@@ -81,7 +93,7 @@ class Kill(harness.BrokerTest):
     def check_notes(self, wire: Wire, space: str, notes: list[list], writing: bool) -> None:
         """Each acknowledged version is there with its text's hash; what was forgotten is not.
 
-        writing: the writers go on, and may have forgotten more since their notes were read.
+        writing: the writers live, and what they had asked to forget may be noted later.
         """
         self.forgetting |= {note[1] for note in notes if note[0] == "forgetting"}
         for kind, cube, *rest in notes:
@@ -121,43 +133,56 @@ class Kill(harness.BrokerTest):
                         if note[0] in ("put", "update") and note[1] not in self.forgetting}
         self.assertLessEqual(acknowledged, set(hashes))
 
-    def test_every_acknowledged_write_survives(self) -> None:
-        spaces = ["kill/0", "kill/1"]
-        self.broker.start()
-        with Wire(self.broker.address) as wire:
-            for space in spaces:
-                wire.put(space, f"the first sentence of {space}")
-        self.start_writers()
-        total = 0
-        for number in range(ROUNDS):
-            # threading.Event().wait is a wait for a moment, which is what is random here
-            threading.Event().wait(self.random.uniform(0.03, 0.6) * harness.SLOWER)
-            self.broker.kill()
-            if self.random.random() < 0.3:  # and once more, while it recovers
-                self.broker.start(wait=False)
-                threading.Event().wait(self.random.uniform(0, 0.05))
-                self.broker.kill()
-            self.broker.start()
-            fresh = [(notes.space, notes.read_on()) for notes in self.notes]
-            with Wire(self.broker.address) as wire:
-                for space, lines in fresh:
-                    total += sum(line[0] != "forgetting" for line in lines)
-                    self.check_notes(wire, space, lines, writing=True)
-                self.assert_sound(wire, *spaces)
-            for writer in self.writers:
-                self.assertIsNone(writer.poll(), "a writer was answered with an error")
-            print(f"kill {number + 1}: {total} acknowledged, {self.lost} lost", flush=True)
+    def signal_writers(self, number: signal.Signals) -> None:
         for writer in self.writers:
-            self.end_writer(writer)
+            self.assertIsNone(writer.poll(), "a writer was answered with an error")
+            writer.send_signal(number)
+
+    def kill_once(self) -> None:
+        # a moment chosen at random is what is waited for
+        threading.Event().wait(self.random.uniform(0.03, 0.6) * harness.SLOWER)
+        self.broker.kill()
+        if self.random.random() < 0.3:  # and once more, while it recovers
+            self.broker.start(wait=False)
+            threading.Event().wait(self.random.uniform(0, 0.05))
+            self.broker.kill()
+        self.broker.start()
+
+    def check_round(self) -> int:
+        """Look at what is new, while nobody writes; returns how much was acknowledged."""
+        total = 0
+        self.signal_writers(signal.SIGSTOP)
+        fresh = [(notes.space, notes.read_on()) for notes in self.notes]
+        with Wire(self.broker.address) as wire:
+            for space, lines in fresh:
+                total += sum(line[0] != "forgetting" for line in lines)
+                self.check_notes(wire, space, lines, writing=True)
+            self.assert_sound(wire, *SPACES)
+        self.signal_writers(signal.SIGCONT)
+        return total
+
+    def check_all(self) -> None:
         with Wire(self.broker.address) as wire:
             for notes in self.notes:
                 notes.read_on()
                 self.check_notes(wire, notes.space, notes.lines, writing=False)
-            for space in spaces:
+            for space in SPACES:
                 self.check_once(wire, space, [line for notes in self.notes if notes.space == space
                                               for line in notes.lines])
-            self.assert_sound(wire, *spaces)
-        total = sum(line[0] != "forgetting" for notes in self.notes for line in notes.lines)
+            self.assert_sound(wire, *SPACES)
+
+    def test_every_acknowledged_write_survives(self) -> None:
+        total = 0
+        for first in range(0, ROUNDS, ROUNDS_A_STORE):
+            self.begin(first)
+            for number in range(first, min(first + ROUNDS_A_STORE, ROUNDS)):
+                self.kill_once()
+                total += self.check_round()
+                print(f"kill {number + 1}: {total} acknowledged, {self.lost} lost", flush=True)
+            for writer in self.writers:
+                self.end_writer(writer)
+            self.check_all()
+            self.broker.kill()
         print(f"{ROUNDS} kills, {total} acknowledged changes, {self.lost} lost")
         self.assertEqual(self.lost, 0)
         self.assertGreater(total, 0, "nothing was acknowledged: this tested nothing")
