@@ -40,26 +40,58 @@ struct sizes {
 
 /* ---- the broker ---------------------------------------------------------------------------- */
 
+enum { READY_FD = 3 };
+
+static pid_t broker_running; /* 0: none */
+
+/* A benchmark that fails leaves no broker behind. */
+static void broker_abandon(void)
+{
+    if (broker_running != 0) {
+        (void)kill(broker_running, SIGKILL);
+    }
+}
+
+/* Wait until the broker says that it listens; it closes the pipe unasked when it cannot. */
+static void broker_await(int ready_fd, const char *log)
+{
+    char word[6];
+    ssize_t got = read(ready_fd, word, sizeof word);
+    (void)close(ready_fd);
+    if (got <= 0) {
+        bench_fail("memosd did not start: %s says why", log);
+    }
+}
+
 static pid_t broker_start(const struct bench *bench, const char *address)
 {
     const char *program = getenv("MEMOSD");
     char data[BENCH_PATH_BYTES];
     char log[BENCH_PATH_BYTES];
+    int ready[2];
     pid_t pid;
     posix_spawn_file_actions_t actions;
 
     bench_path(bench, "store", data);
     bench_path(bench, "memosd.log", log);
     char *argv[] = {(char *)(program ? program : "memosd"), (char *)"--data", data,
-        (char *)"--listen", (char *)address, NULL};
+        (char *)"--listen", (char *)address, (char *)"--ready-fd", (char *)"3", NULL};
+    if (pipe2(ready, O_CLOEXEC) != 0) {
+        bench_fail("pipe: %s", strerror(errno));
+    }
     (void)posix_spawn_file_actions_init(&actions);
     (void)posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    (void)posix_spawn_file_actions_adddup2(&actions, ready[1], READY_FD);
     int error = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
     (void)posix_spawn_file_actions_destroy(&actions);
     if (error != 0) {
         bench_fail(
             "%s: %s (MEMOSD names the broker; tools/bench sets it)", argv[0], strerror(error));
     }
+    broker_running = pid;
+    (void)atexit(broker_abandon);
+    (void)close(ready[1]);
+    broker_await(ready[0], log);
     return pid;
 }
 
@@ -68,6 +100,7 @@ static void broker_stop(pid_t pid)
     int status;
 
     (void)kill(pid, SIGTERM);
+    broker_running = 0;
     if (waitpid(pid, &status, 0) != pid || status != 0) {
         bench_fail("memosd ended with status %#x", (unsigned)status);
     }
