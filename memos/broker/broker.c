@@ -54,6 +54,7 @@ void broker_access_renew(struct broker *broker)
     struct memcube_read *read = NULL;
     struct broker_access *access = NULL;
     struct memos_error err;
+    broker_reader_rest(&broker->reader);
     enum memos_status status = memcube_read_begin(broker->store, &read, &err);
     if (status == MEMOS_OK) {
         status = broker_access_load(read, &access, &err);
@@ -233,6 +234,7 @@ enum memos_status broker_create(
     (void)pthread_mutex_init(&broker->finished_lock, NULL);
     broker->finished_tail = &broker->finished;
     broker->unsent_tail = &broker->unsent;
+    broker->reader.broker = broker;
     raise_file_limit(options->config->connections_max);
 
     enum memos_status status = open_store(broker, err);

@@ -38,7 +38,6 @@ struct gathered {
 
 struct turn {
     struct broker *broker;
-    struct broker_reader reader; /* the front thread's own snapshot */
     struct gathered readers, jobs;
     struct broker_reply *ready, **ready_tail; /* answers of this thread's own reads, not sent yet */
     size_t ready_count;
@@ -319,6 +318,7 @@ static void run_front(struct broker_request *rq)
 {
     struct memos_error err = {0};
     broker_request_begin(rq);
+    broker_reader_rest(&rq->broker->reader); /* some begin a snapshot of their own */
     enum memos_status status = broker_request_convert(rq, &err);
     if (status == MEMOS_OK) {
         status = rq->type->front(rq, &err);
@@ -355,18 +355,19 @@ static void ready_keep(struct turn *turn, struct broker_reply *reply)
 /* Two hops between threads cost more than a small read does. */
 static bool run_quick(struct turn *turn, struct broker_request *rq)
 {
-    if (rq->message_bytes > QUICK_MESSAGE_BYTES || broker_pool_waiting(turn->broker->readers) > 0) {
+    struct broker *broker = turn->broker;
+    if (rq->message_bytes > QUICK_MESSAGE_BYTES || broker_pool_waiting(broker->readers) > 0) {
         return false;
     }
     rq->on_front = true;
-    broker_run_read(&turn->reader, rq);
-    turn->reader.keep = true;
+    broker_run_read(&broker->reader, rq);
+    broker->reader.keep = true; /* until something is acknowledged */
     rq->on_front = false;
     if (rq->too_long) {
         rq->too_long = false;
         return false;
     }
-    turn->broker->metrics.inline_reads++;
+    broker->metrics.inline_reads++;
     ready_keep(turn, &rq->answer);
     return true;
 }
@@ -522,7 +523,7 @@ static bool take_turn(struct turn *turn)
     struct broker *broker = turn->broker;
     finished_send(turn);
     unsent_retry(broker);
-    turn->reader.keep = false; /* what has just been acknowledged must be seen */
+    broker->reader.keep = false; /* what has just been acknowledged must be seen */
     turn->received = 0;
     for (int door = 0; door < BROKER_DOORS; door++) {
         struct broker_entrance *entrance = &broker->doors[door];
@@ -543,7 +544,10 @@ static bool take_turn(struct turn *turn)
         tick(turn);
     }
     if (turn->publish) {
-        turn->publish = broker_events_publish(broker, &turn->reader);
+        turn->publish = broker_events_publish(broker, &broker->reader);
+    }
+    if (!broker->reader.keep) {
+        broker_reader_rest(&broker->reader);
     }
     return turn->publish || turn->received > 0 || doors_have(broker);
 }
@@ -607,7 +611,7 @@ static void wait_for_any(struct turn *turn, int timeout_ms)
         }
     }
     if (timeout_ms != 0) {
-        broker_reader_rest(&turn->reader);
+        broker_reader_rest(&broker->reader);
     }
     int ready = poll(fds, count, timeout_ms);
     turn->polled_us = now_us(broker);
@@ -666,7 +670,7 @@ static void drain(struct turn *turn)
 
 enum memos_status broker_run(struct broker *broker, struct memos_error *err)
 {
-    struct turn turn = {.broker = broker, .reader = {.broker = broker}};
+    struct turn turn = {.broker = broker};
     turn.ready_tail = &turn.ready;
     (void)err;
     while (!atomic_load(&broker->stop_wanted)) {
@@ -679,7 +683,7 @@ enum memos_status broker_run(struct broker *broker, struct memos_error *err)
     memos_log(MEMOS_LOG_INFO, memos_log_event("stopping"),
         memos_log_uint("inside", broker->requests_inside));
     drain(&turn);
-    broker_reader_rest(&turn.reader);
+    broker_reader_rest(&broker->reader);
     return MEMOS_OK;
 }
 

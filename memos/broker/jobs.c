@@ -2,10 +2,12 @@
 #include "memos/broker/state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     PROGRESS_EVERY_US = 500000,
@@ -202,20 +204,41 @@ static void part_release(void *data, void *hint)
     flow_drop(flow, true);
 }
 
-struct export
-{
+/* An export is written to a file first: the archive is made from a snapshot, and no snapshot may
+ * wait for a client. */
+struct spool {
     struct broker_request *rq;
     struct flow *flow;
-    struct part *part; /* being filled; NULL: none */
-    size_t part_size;
-    uint64_t offset; /* of the part in the archive */
+    int fd;
+    uint64_t bytes, sent;
 };
 
-/* Wait until there is room for one more part. CANCELLED when the client takes none. */
-static enum memos_status flow_wait(struct export *export, struct memos_error *err)
+static enum memos_status spool_write(void *self, struct memos_bytes bytes, struct memos_error *err)
 {
-    struct flow *flow = export->flow;
-    int64_t until_us = now_us(export->rq) + EXPORT_STALLED_US;
+    struct spool *spool = self;
+    const char *at = bytes.data;
+    size_t left = bytes.size;
+
+    while (left > 0) {
+        ssize_t put = write(spool->fd, at, left);
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put < 0) {
+            return memos_fail_errno(err, errno, "cannot keep an export until it is sent");
+        }
+        at += put;
+        left -= (size_t)put;
+        spool->bytes += (uint64_t)put;
+    }
+    return broker_request_check(spool->rq, err);
+}
+
+/* Wait until there is room for one more part. CANCELLED when the client takes none. */
+static enum memos_status flow_wait(struct spool *spool, struct memos_error *err)
+{
+    struct flow *flow = spool->flow;
+    int64_t until_us = now_us(spool->rq) + EXPORT_STALLED_US;
     enum memos_status status = MEMOS_OK;
 
     (void)pthread_mutex_lock(&flow->lock);
@@ -226,8 +249,8 @@ static enum memos_status flow_wait(struct export *export, struct memos_error *er
         wake.tv_sec += wake.tv_nsec / 1000000000;
         wake.tv_nsec %= 1000000000;
         (void)pthread_cond_timedwait(&flow->less, &flow->lock, &wake);
-        status = broker_request_check(export->rq, err);
-        if (status == MEMOS_OK && now_us(export->rq) > until_us) {
+        status = broker_request_check(spool->rq, err);
+        if (status == MEMOS_OK && now_us(spool->rq) > until_us) {
             status = memos_fail(err, MEMOS_CANCELLED, "the client takes no more of the export");
         }
     }
@@ -239,61 +262,77 @@ static enum memos_status flow_wait(struct export *export, struct memos_error *er
     return status;
 }
 
-/* Send the part that is full, or the last one. */
-static enum memos_status part_send(struct export *export, struct memos_error *err)
+/* Read the next part; the caller has counted it in. */
+static enum memos_status part_read(
+    struct spool *spool, struct part **out_part, size_t *out_size, struct memos_error *err)
 {
-    struct broker_request *rq = export->rq;
+    uint64_t left = spool->bytes - spool->sent;
+    size_t size = left < EXPORT_PART_BYTES ? (size_t)left : EXPORT_PART_BYTES;
+    struct part *part = malloc(sizeof *part + size);
+    if (!part) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a part of an export");
+    }
+    part->flow = spool->flow;
+    for (size_t done = 0; done < size;) {
+        off_t offset = (off_t)(spool->sent + done);
+        ssize_t got = pread(spool->fd, part->data + done, size - done, offset);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            free(part);
+            return memos_fail_errno(err, got < 0 ? errno : EIO, "cannot read an export back");
+        }
+        done += (size_t)got;
+    }
+    *out_part = part;
+    *out_size = size;
+    return MEMOS_OK;
+}
+
+/* Hand one part to the front thread; takes it in every case. */
+static enum memos_status part_push(
+    struct spool *spool, struct part *part, size_t size, struct memos_error *err)
+{
+    struct broker_request *rq = spool->rq;
     Memos__ExportPart body = MEMOS__EXPORT_PART__INIT;
     struct broker_reply *reply = NULL;
 
-    enum memos_status status = flow_wait(export, err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
     broker_request_begin(rq);
-    status = broker_request_payload(
-        rq, memos_bytes_make(export->part->data, export->part_size), &body.frame, err);
+    enum memos_status status =
+        broker_request_payload(rq, memos_bytes_make(part->data, size), &body.frame, err);
     if (status == MEMOS_OK) {
-        body.offset = export->offset;
+        body.offset = spool->sent;
         rq->reply.body_case = MEMOS__REPLY__BODY_EXPORT_PART;
         rq->reply.export_part = &body;
-        status = broker_request_more(rq, part_release, export->part, &reply, err);
+        status = broker_request_more(rq, part_release, part, &reply, err);
     }
     if (status == MEMOS_OK) {
         broker_reply_push(rq->broker, reply);
     } else {
-        part_release(NULL, export->part);
+        part_release(NULL, part);
     }
-    export->offset += export->part_size;
-    export->part = NULL;
     broker_request_begin(rq);
     return status;
 }
 
-static enum memos_status export_write(void *self, struct memos_bytes bytes, struct memos_error *err)
+static enum memos_status spool_send(struct spool *spool, struct memos_error *err)
 {
-    struct export *export = self;
-    const uint8_t *at = bytes.data;
-    size_t left = bytes.size;
     enum memos_status status = MEMOS_OK;
-
-    while (left > 0 && status == MEMOS_OK) {
-        if (!export->part) {
-            export->part = malloc(sizeof *export->part + EXPORT_PART_BYTES);
-            export->part_size = 0;
-            if (!export->part) {
-                return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a part of an export");
-            }
-            export->part->flow = export->flow;
+    while (spool->sent < spool->bytes && status == MEMOS_OK) {
+        struct part *part = NULL;
+        size_t size = 0;
+        status = flow_wait(spool, err);
+        if (status != MEMOS_OK) {
+            break;
         }
-        size_t room = EXPORT_PART_BYTES - export->part_size, size = left < room ? left : room;
-        memcpy(export->part->data + export->part_size, at, size);
-        export->part_size += size;
-        at += size;
-        left -= size;
-        if (export->part_size == EXPORT_PART_BYTES) {
-            status = part_send(export, err);
+        status = part_read(spool, &part, &size, err);
+        if (status != MEMOS_OK) {
+            flow_drop(spool->flow, true);
+            break;
         }
+        status = part_push(spool, part, size, err);
+        spool->sent += size;
     }
     return status;
 }
@@ -313,20 +352,38 @@ static struct flow *flow_make(void)
     return flow;
 }
 
-static enum memos_status export_finish(
-    struct export *export, const struct memcube_archive_summary *summary, struct memos_error *err)
+static enum memos_status spool_open(struct spool *spool, struct memos_error *err)
 {
-    struct broker_request *rq = export->rq;
-    enum memos_status status = export->part ? part_send(export, err) : MEMOS_OK;
-    if (status != MEMOS_OK) {
-        return status;
+    const char *folder = spool->rq->broker->options.config->data_dir;
+    spool->flow = flow_make();
+    if (!spool->flow) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for an export");
     }
+    spool->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    return spool->fd >= 0 ? MEMOS_OK
+                          : memos_fail_errno(err, errno, "cannot make a file in %s", folder);
+}
+
+static void spool_close(struct spool *spool)
+{
+    if (spool->fd >= 0) {
+        (void)close(spool->fd);
+    }
+    if (spool->flow) {
+        flow_drop(spool->flow, false);
+    }
+}
+
+static enum memos_status spool_finish(
+    struct spool *spool, const struct memcube_archive_summary *summary, struct memos_error *err)
+{
+    struct broker_request *rq = spool->rq;
     Memos__ExportPart *out = memos_arena_take(&rq->work, 1, sizeof *out);
     if (!out) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a reply");
     }
     memos__export_part__init(out);
-    out->offset = export->offset;
+    out->offset = spool->sent;
     rq->reply.body_case = MEMOS__REPLY__BODY_EXPORT_PART;
     rq->reply.export_part = out;
     return broker_summary_make(&rq->work, summary, &out->summary, err);
@@ -355,24 +412,26 @@ static enum memos_status export_check(struct broker_request *rq, struct memos_er
 
 enum memos_status broker_export(struct broker_request *rq, struct memos_error *err)
 {
-    struct export export = {.rq = rq, .flow = flow_make()};
-    struct memcube_sink sink = {export_write, &export};
+    struct spool spool = {.rq = rq, .fd = -1};
+    struct memcube_sink sink = {spool_write, &spool};
     struct memcube_archive_summary summary = {0};
 
-    if (!export.flow) {
-        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for an export");
+    enum memos_status status = spool_open(&spool, err);
+    if (status == MEMOS_OK) {
+        status = export_check(rq, err);
     }
-    enum memos_status status = export_check(rq, err);
     if (status == MEMOS_OK) {
         const struct memos_id *id = rq->call.export.single_cube ? &rq->call.export.id : NULL;
         status =
             memcube_archive_export(rq->broker->store, rq->call.space, id, &sink, &summary, err);
     }
     if (status == MEMOS_OK) {
-        status = export_finish(&export, &summary, err);
+        status = spool_send(&spool, err);
     }
-    free(export.part);
-    flow_drop(export.flow, false);
+    if (status == MEMOS_OK) {
+        status = spool_finish(&spool, &summary, err);
+    }
+    spool_close(&spool);
     return status;
 }
 

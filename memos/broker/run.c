@@ -27,9 +27,12 @@ enum memos_status broker_reader_renew(struct broker_reader *reader, struct memos
     return status;
 }
 
-/* A snapshot keeps pages from being used again and the map from growing: never wait with one. */
+/* A snapshot keeps pages from being used again, and the map from growing. While that waits for the
+ * snapshots that there are, new ones wait for it: a thread that has one must not wait for anything,
+ * not even for a second one. */
 void broker_reader_rest(struct broker_reader *reader)
 {
+    reader->keep = false;
     reader->space.name.size = 0;
     if (reader->read) {
         memcube_read_end(&reader->read);
@@ -57,7 +60,7 @@ void broker_run_read(struct broker_reader *reader, struct broker_request *rq)
 {
     struct memos_error err = {0};
     broker_request_begin(rq);
-    enum memos_status status = broker_request_check(rq, &err);
+    enum memos_status status = rq->on_front ? MEMOS_OK : broker_request_check(rq, &err);
     if (status == MEMOS_OK) {
         status = broker_request_convert(rq, &err);
     }

@@ -54,6 +54,7 @@ struct broker {
     size_t addresses_count;
     struct broker_access *access;
     struct broker_events *events;
+    struct broker_reader reader; /* never beside another snapshot, never while it waits */
     struct broker_metrics metrics;
     struct broker_session *sessions[BROKER_SESSION_BUCKETS];
     size_t requests_inside;
@@ -67,8 +68,8 @@ struct broker {
 /* Hand a reply (part) to the front thread. Any thread. */
 void broker_reply_push(struct broker *broker, struct broker_reply *reply);
 
-/* Read the grants and keys again. On the front thread. If that fails nobody but the owner has any
- * right, until it succeeds. */
+/* Read the grants and keys again. On the front thread; ends its snapshot. If that fails nobody but
+ * the owner has any right, until it succeeds. */
 void broker_access_renew(struct broker *broker);
 
 /* Take over the keys that reload, and set the log up. On the front thread. */
