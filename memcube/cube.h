@@ -173,6 +173,7 @@ struct memcube_version {
     uint64_t seq;  /* the log record that made it */
     uint32_t row;  /* its number among the versions of its space */
     uint32_t doc;  /* its content's number in the indexes of its space */
+    uint64_t place; /* of its payload: for memcube_payload_get */
     bool stale;    /* derived from a version that no longer stands (only set for heads) */
 };
 

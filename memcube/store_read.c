@@ -209,6 +209,7 @@ static enum memos_status row_header(const struct memcube_row *row, uint32_t numb
         out->seq = row->seq;
         out->row = number;
         out->doc = row->doc;
+        out->place = row->place.slot;
     }
     return status;
 }
@@ -403,17 +404,12 @@ enum memos_status memcube_payload_get(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version, bool verify,
     struct memos_bytes *out, struct memos_error *err)
 {
-    struct memcube_row row;
+    const struct memcube_place place = { .slot = version->place };
 
     if (version->state == MEMCUBE_STATE_FORGOTTEN) {
         return forgotten(&version->id, err);
     }
-    const enum memos_status status =
-        memcube_row_read(read, space->number, version->row, &read->arena, &row, err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
-    return memcube_payload_read(read->store->payloads, read->txn, space->number, row.place,
+    return memcube_payload_read(read->store->payloads, read->txn, space->number, place,
         &version->payload_hash, version->payload_bytes, verify, &read->arena, &read->maps, out,
         err);
 }
@@ -422,17 +418,12 @@ enum memos_status memcube_payload_path(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version,
     struct memos_bytes *out_path, struct memos_error *err)
 {
-    struct memcube_row row;
+    const struct memcube_place place = { .slot = version->place };
 
     if (version->state == MEMCUBE_STATE_FORGOTTEN) {
         return forgotten(&version->id, err);
     }
-    const enum memos_status status =
-        memcube_row_read(read, space->number, version->row, &read->arena, &row, err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
-    return memcube_payload_file(read->store->payloads, space->number, row.place,
+    return memcube_payload_file(read->store->payloads, space->number, place,
         &version->payload_hash, &read->arena, out_path, err);
 }
 
