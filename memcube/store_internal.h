@@ -300,10 +300,17 @@ struct memcube_write {
 enum memos_status memcube_slot_take(
     struct memcube_write *write, uint64_t *out_slot, struct memos_error *err);
 
-/* Commit; *out_committed tells the two failures apart: nothing of it is in the store, or all of it
- * is, but what was forgotten could not be destroyed yet. */
+/* How a write ended. Said here and not asked of the database afterwards, since cleaning up after a
+ * write has transactions of its own. */
+struct memcube_write_end {
+    bool committed; /* all of it is in the store, even when what it forgot is not destroyed yet */
+    bool map_full;  /* nothing of it is, or what it forgot is not destroyed, for want of map */
+};
 enum memos_status memcube_write_finish(
-    struct memcube_write **write, bool *out_committed, struct memos_error *err);
+    struct memcube_write **write, struct memcube_write_end *out_end, struct memos_error *err);
+
+/* Destroy what a commit could not. */
+enum memos_status memcube_shred_pending(struct memcube_store *store, struct memos_error *err);
 
 /* ---- changing (store_change.c) ------------------------------------------------------------- */
 

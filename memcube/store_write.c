@@ -158,32 +158,42 @@ static enum memos_status shred(struct memcube_store *store, bool own, struct mem
     return own ? status : MEMOS_OK;
 }
 
+enum memos_status memcube_shred_pending(struct memcube_store *store, struct memos_error *err)
+{
+    pthread_mutex_lock(&store->writing);
+    const enum memos_status status = shred(store, store->shred_pending, err);
+    pthread_mutex_unlock(&store->writing);
+    return status;
+}
+
 enum memos_status memcube_write_finish(
-    struct memcube_write **write, bool *out_committed, struct memos_error *err)
+    struct memcube_write **write, struct memcube_write_end *out_end, struct memos_error *err)
 {
     struct memcube_write *ended = *write;
     struct memcube_store *store = ended->store;
 
-    *out_committed = false;
+    *out_end = (struct memcube_write_end){ .committed = false };
     enum memos_status status = write_flush(ended, err);
     if (status != MEMOS_OK) {
+        out_end->map_full = memcube_txn_map_full(ended->read.txn);
         memcube_write_abort(write);
         return status;
     }
     status = memcube_txn_commit(&ended->read.txn, err);
     if (status == MEMOS_OK) {
-        *out_committed = true;
+        out_end->committed = true;
         count(&store->commits, 1);
         count(&store->records, ended->records);
         count(&store->versions_made, ended->versions);
         status = shred(store, ended->shred, err);
     }
-    write_free(write, *out_committed);
+    out_end->map_full = status != MEMOS_OK && memcube_db_map_full(store->db);
+    write_free(write, out_end->committed);
     return status;
 }
 
 enum memos_status memcube_write_commit(struct memcube_write **write, struct memos_error *err)
 {
-    bool committed = false;
-    return memcube_write_finish(write, &committed, err);
+    struct memcube_write_end end;
+    return memcube_write_finish(write, &end, err);
 }

@@ -1,3 +1,4 @@
+/* Group commit: the queue, the thread, and what becomes of a group whose write breaks. */
 #include "memcube/writer.h"
 
 #include "memcube/store_internal.h"
@@ -62,6 +63,13 @@ static bool group_run(struct memcube_writer_job *jobs, struct memcube_write *wri
     return true;
 }
 
+static bool map_grow(struct memcube_writer *writer, struct memos_error *err)
+{
+    const bool grown = memcube_db_grow(writer->store->db, err) == MEMOS_OK;
+    atomic_fetch_add(&writer->store->map_grown, grown);
+    return grown;
+}
+
 enum attempt {
     ATTEMPT_ENDED, /* committed, or failed for all of the group */
     ATTEMPT_GROW,  /* the map was full */
@@ -72,7 +80,7 @@ static enum attempt group_attempt(
     struct memcube_writer *writer, struct memcube_writer_job *jobs, struct memos_error *err)
 {
     struct memcube_write *write = NULL;
-    bool committed = false;
+    struct memcube_write_end end;
 
     for (struct memcube_writer_job *job = jobs; job; job = job->next) {
         job->status = MEMOS_OK;
@@ -83,15 +91,20 @@ static enum attempt group_attempt(
         return ATTEMPT_ENDED;
     }
     if (!group_run(jobs, write, err)) {
+        const bool full = memcube_txn_map_full(write->read.txn);
         memcube_write_abort(&write);
-        return memcube_db_map_full(writer->store->db) ? ATTEMPT_GROW : ATTEMPT_APART;
+        return full ? ATTEMPT_GROW : ATTEMPT_APART;
     }
-    if (memcube_write_finish(&write, &committed, err) == MEMOS_OK) {
+    if (memcube_write_finish(&write, &end, err) == MEMOS_OK) {
         return ATTEMPT_ENDED;
     }
-    if (!committed) {
+    if (!end.committed) {
         group_failed(jobs, err);
-        return memcube_db_map_full(writer->store->db) ? ATTEMPT_GROW : ATTEMPT_ENDED;
+        return end.map_full ? ATTEMPT_GROW : ATTEMPT_ENDED;
+    }
+    if (end.map_full && map_grow(writer, err) &&
+        memcube_shred_pending(writer->store, err) == MEMOS_OK) {
+        return ATTEMPT_ENDED;
     }
     for (struct memcube_writer_job *job = jobs; job; job = job->next) {
         job->destruction_pending = true;
@@ -111,13 +124,10 @@ static bool group_settle(struct memcube_writer *writer, struct memcube_writer_jo
         case ATTEMPT_APART:
             return !jobs->next; /* a job that was alone has its own error */
         case ATTEMPT_GROW:
-            if (memcube_db_grow(writer->store->db, &err) != MEMOS_OK) {
-                if (jobs->next) {
-                    return false; /* a smaller job may still find room */
-                }
-                return true; /* the one job, too large for the map, has its own error */
+            if (!map_grow(writer, &err)) {
+                /* A smaller job may still find room; one that was alone has its own error. */
+                return !jobs->next;
             }
-            atomic_fetch_add(&writer->store->map_grown, 1);
             break;
         }
     }
