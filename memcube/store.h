@@ -255,7 +255,9 @@ MEMOS_MUST_USE enum memos_status memcube_write_begin(
     struct memcube_store *store, struct memcube_write **out_write, struct memos_error *err);
 
 /* Durable with one sync; destroys the keys and blobs of what was forgotten, too. Ends the write,
- * whatever happens; on failure nothing of it is in the store. */
+ * whatever happens; on failure nothing of it is in the store, except when it is the destroying that
+ * fails: then all of it is, and forgetting the same cubes again tries that again, as does opening
+ * the store. */
 MEMOS_MUST_USE enum memos_status memcube_write_commit(
     struct memcube_write **write, struct memos_error *err);
 void memcube_write_abort(struct memcube_write **write);

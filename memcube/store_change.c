@@ -283,20 +283,6 @@ static bool counted(enum memcube_state state)
     return state != MEMCUBE_STATE_WITHDRAWN && state != MEMCUBE_STATE_FORGOTTEN;
 }
 
-static bool derived_same(const struct memcube_version *a, const struct memcube_version *b)
-{
-    if (a->derived_count != b->derived_count) {
-        return false;
-    }
-    for (size_t i = 0; i < a->derived_count; i++) {
-        if (a->derived_from[i].number != b->derived_from[i].number ||
-            !memos_id_equal(&a->derived_from[i].id, &b->derived_from[i].id)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* May this version change what stands: the cube itself, or what was derived from it? */
 static bool step_touches(const struct memcube_step *step)
 {
@@ -309,7 +295,7 @@ static bool step_touches(const struct memcube_step *step)
     }
     return !memcube_hash_equal(&head->payload_hash, &version->payload_hash) ||
            memcube_state_stands(head->state) != memcube_state_stands(version->state) ||
-           !derived_same(head, version);
+           !memcube_derived_same(head, version);
 }
 
 /* Numbers, times and places that the store gives; the cube's record for the step. */

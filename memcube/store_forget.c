@@ -292,6 +292,8 @@ enum memos_status memcube_forget(struct memcube_write *write, const struct memcu
     *out_forgotten = (struct memcube_forgotten){ .ids = NULL };
     enum memos_status status =
         memcube_change_enter(write, change, &state, out, &repeated, err);
+    /* Asked for again, since it could not be destroyed? Then this commit must do it. */
+    write->shred = write->shred || (status == MEMOS_OK && write->store->shred_pending);
     if (status != MEMOS_OK || repeated) {
         return status;
     }

@@ -165,6 +165,10 @@ enum memos_status memcube_header_at_row(struct memcube_read *read, uint32_t spac
 enum memos_status memcube_version_load(struct memcube_read *read, uint32_t space,
     const struct memcube_cube *cube, uint32_t row, struct memos_arena *arena,
     struct memcube_version *out, struct memos_error *err);
+/* The cube that has this external id, withdrawn or not. NOT_FOUND. */
+enum memos_status memcube_external_cube(struct memcube_read *read,
+    const struct memcube_space *space, struct memos_bytes external_id, struct memos_id *out,
+    struct memos_error *err);
 /* Row and seq of a version by its number. NOT_FOUND. */
 enum memos_status memcube_chain_read(struct memcube_read *read, uint32_t space,
     const struct memos_id *id, uint32_t number, uint32_t *out_row, uint64_t *out_seq,
@@ -369,6 +373,8 @@ enum memos_status memcube_changing_none(struct memcube_write *write,
 enum memos_status memcube_changing_end_raw(
     struct memcube_changing *changing, struct memos_bytes log, struct memos_error *err);
 
+/* ---- planning (store_plan.c) --------------------------------------------------------------- */
+
 /* Have both the same content for an index (memcube/index.h says what that is)? */
 bool memcube_content_same(const struct memcube_version *a, const struct memcube_version *b);
 /* Do both say the same, in everything that a caller can set, and in state? */
@@ -384,6 +390,20 @@ enum memos_status memcube_head_for_change(struct memcube_write *write,
 void memcube_step_repeat(struct memcube_step *step, const struct memcube_cube *cube,
     const struct memcube_version *head, const struct memcube_version *from,
     enum memcube_operation operation, const struct memcube_change *change);
+/* A step that makes a cube as the draft says. */
+void memcube_step_create(struct memcube_step *step, const struct memcube_draft *draft,
+    enum memcube_operation operation, const struct memcube_change *change);
+/* What a draft says, with its defaults, in a version; but not its payload. */
+void memcube_version_take(struct memcube_version *version, const struct memcube_draft *draft);
+/* memcube_draft_check, and the store's own limit. */
+enum memos_status memcube_store_draft_check(struct memcube_write *write,
+    const struct memcube_draft *draft, struct memos_error *err);
+bool memcube_derived_same(const struct memcube_version *a, const struct memcube_version *b);
+/* Apply the steps that are to be made, in one record; one without an operation changes nothing. */
+enum memos_status memcube_steps_apply(struct memcube_write *write,
+    const struct memcube_change *change, enum memcube_operation operation,
+    struct memcube_step *steps, size_t steps_count, struct memcube_outcome *out,
+    struct memos_error *err);
 /* INVALID when an id is named twice. */
 enum memos_status memcube_ids_distinct(struct memcube_write *write, const struct memos_id *ids,
     size_t count, struct memos_error *err);

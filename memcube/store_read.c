@@ -429,22 +429,33 @@ enum memos_status memcube_payload_path(struct memcube_read *read,
 
 /* ---- names --------------------------------------------------------------------------------- */
 
-enum memos_status memcube_external_find(struct memcube_read *read,
+enum memos_status memcube_external_cube(struct memcube_read *read,
     const struct memcube_space *space, struct memos_bytes external_id, struct memos_id *out,
     struct memos_error *err)
 {
     const struct memcube_key key = memcube_external_key(space, external_id);
-    struct memcube_cube cube;
     struct memos_bytes value;
 
-    enum memos_status status = memcube_get(
+    const enum memos_status status = memcube_get(
         read->txn, read->store->tables.external, memcube_key_view(&key), &value, err);
     if (status == MEMOS_OK && value.size != sizeof out->bytes) {
         return memos_fail(err, MEMOS_CORRUPT, "the entry of an external id is damaged");
     }
     if (status == MEMOS_OK) {
-        struct memos_id id;
-        memcpy(id.bytes, value.data, sizeof id.bytes);
+        memcpy(out->bytes, value.data, sizeof out->bytes);
+    }
+    return status;
+}
+
+enum memos_status memcube_external_find(struct memcube_read *read,
+    const struct memcube_space *space, struct memos_bytes external_id, struct memos_id *out,
+    struct memos_error *err)
+{
+    struct memcube_cube cube;
+    struct memos_id id = { .bytes = { 0 } };
+
+    enum memos_status status = memcube_external_cube(read, space, external_id, &id, err);
+    if (status == MEMOS_OK) {
         status = memcube_cube_read(read, space->number, &id, &cube, err);
     }
     if (status == MEMOS_NOT_FOUND ||
@@ -452,7 +463,7 @@ enum memos_status memcube_external_find(struct memcube_read *read,
         return memos_fail(err, MEMOS_NOT_FOUND, "no cube has this external id");
     }
     if (status == MEMOS_OK) {
-        *out = cube.id;
+        *out = id;
     }
     return status;
 }

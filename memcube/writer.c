@@ -48,18 +48,36 @@ static void group_failed(struct memcube_writer_job *jobs, const struct memos_err
     }
 }
 
+/* All is committed, but what some of them forgot is not destroyed yet: they must not say that it
+ * is. */
+static void destroying_failed(struct memcube_writer_job *jobs, const struct memos_error *why)
+{
+    for (struct memcube_writer_job *job = jobs; job; job = job->next) {
+        if (job->forgot && job->status == MEMOS_OK) {
+            job->status = memos_fail_foreign(&job->err, why->status, why->foreign,
+                "it is forgotten, but not destroyed yet: %s", why->text);
+        }
+    }
+}
+
 /* Run the jobs in one write. False when one broke it; that one's error is then in *err. */
 static bool group_run(struct memcube_writer_job *jobs, struct memcube_write *write,
     struct memos_error *err)
 {
+    bool forgot = false;
+
     for (struct memcube_writer_job *job = jobs; job; job = job->next) {
+        write->shred = false;
         job->status = job->run(job->self, write, &job->err);
+        job->forgot = write->shred;
+        forgot = forgot || job->forgot;
         if (memcube_write_broken(write)) {
             memos_assert(job->status != MEMOS_OK);
             *err = job->err;
             return false;
         }
     }
+    write->shred = forgot;
     return true;
 }
 
@@ -84,7 +102,7 @@ static enum attempt group_attempt(
 
     for (struct memcube_writer_job *job = jobs; job; job = job->next) {
         job->status = MEMOS_OK;
-        job->destruction_pending = false;
+        job->forgot = false;
     }
     if (memcube_write_begin(writer->store, &write, err) != MEMOS_OK) {
         group_failed(jobs, err);
@@ -106,9 +124,7 @@ static enum attempt group_attempt(
         memcube_shred_pending(writer->store, err) == MEMOS_OK) {
         return ATTEMPT_ENDED;
     }
-    for (struct memcube_writer_job *job = jobs; job; job = job->next) {
-        job->destruction_pending = true;
-    }
+    destroying_failed(jobs, err);
     return ATTEMPT_ENDED;
 }
 

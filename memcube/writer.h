@@ -19,18 +19,17 @@ struct memcube_writer_job {
     /* Make the changes; on the writer's thread. */
     enum memos_status (*run)(void *self, struct memcube_write *write, struct memos_error *err);
     /* The end: committed (OK) or not. On the writer's thread; must be quick. `err` is NULL when
-     * OK. */
+     * OK. A job that forgot something is told what hindered it, too, when all is committed but
+     * what it forgot could not be destroyed. The store tries that again with every commit, and when
+     * it is opened; to forget the same ids again tells whether it is done. */
     void (*done)(void *self, enum memos_status status, const struct memos_error *err);
     void *self;
-
-    /* Set before done is called: it is committed, but what was forgotten could not be destroyed yet
-     * (the disk refused). The store tries again with its next commit and when it is opened. */
-    bool destruction_pending;
 
     /* The writer's own. */
     struct memcube_writer_job *next;
     enum memos_status status;
     struct memos_error err;
+    bool forgot;
 };
 
 struct memcube_writer_options {

@@ -342,7 +342,8 @@ static void model_transition(int at, enum memcube_state to, enum memcube_operati
     const struct model_version head = *model_head(&run.model.cubes[at]);
     struct model_content content = head.content;
 
-    if (to == MEMCUBE_STATE_ACTIVATED && content.expires_us <= run.f.now_us) {
+    if (to == MEMCUBE_STATE_ACTIVATED && head.state != MEMCUBE_STATE_GENERATED &&
+        head.state != MEMCUBE_STATE_FROZEN && content.expires_us <= run.f.now_us) {
         content.expires_us = 0;
     }
     model_append(&run.model, at, &content, to, operation, &head);

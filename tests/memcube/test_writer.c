@@ -339,6 +339,66 @@ static void test_broken_write_is_taken_apart(void **state)
     }
 }
 
+/* ---- forgetting ---- */
+
+static enum memos_status forget_run(
+    void *self, struct memcube_write *write, struct memos_error *err)
+{
+    struct making *making = self;
+    const struct memcube_change change = {
+        .space = memos_bytes_of(SPACE), .author = memos_bytes_of("tester")
+    };
+    struct memcube_outcome outcome;
+    struct memcube_forgotten forgotten;
+    return memcube_forget(
+        write, &change, &making->id, 1, false, false, &outcome, &forgotten, err);
+}
+
+/* When the keys cannot be destroyed, who forgot is told so, and nobody else; asked again, it is
+ * done. */
+static void test_forgetting_is_not_claimed_too_early(void **state)
+{
+    struct fixture *f = *state;
+    struct gate gate;
+    struct making put, forget;
+    const struct memcube_writer_options options = { 0 };
+
+    open_all(f, 0, 0, &options);
+    making_init(&forget, "to be forgotten");
+    assert_int_equal(memcube_writer_submit(f->writer, &forget.job, NULL), MEMOS_OK);
+    making_wait(&forget);
+    assert_int_equal(forget.status, MEMOS_OK);
+
+    forget.job.run = forget_run;
+    forget.ended = false;
+    making_init(&put, "to be kept");
+    gate_close(&gate, f->writer);
+    assert_int_equal(memcube_writer_submit(f->writer, &put.job, NULL), MEMOS_OK);
+    assert_int_equal(memcube_writer_submit(f->writer, &forget.job, NULL), MEMOS_OK);
+    assert_int_equal(fault_plan("EIO write,sync 0 0 vault"), 0);
+    gate_open(&gate);
+    making_wait(&put);
+    making_wait(&forget);
+    assert_true(fault_hits() > 0);
+    assert_int_equal(fault_plan(NULL), 0);
+    assert_int_equal(put.status, MEMOS_OK);
+    assert_true(is_there(f, &put.id, "to be kept"));
+    assert_int_equal(forget.status, MEMOS_IO);
+    assert_non_null(strstr(forget.error, "not destroyed yet"));
+    assert_false(is_there(f, &forget.id, "to be forgotten"));
+
+    const uint64_t seq = seq_of_space(f);
+    struct memcube_store_stats before, after;
+    assert_int_equal(memcube_store_stats(f->store, &before, NULL), MEMOS_OK);
+    forget.ended = false;
+    assert_int_equal(memcube_writer_submit(f->writer, &forget.job, NULL), MEMOS_OK);
+    making_wait(&forget);
+    assert_int_equal(forget.status, MEMOS_OK);
+    assert_int_equal(seq_of_space(f), seq);
+    assert_int_equal(memcube_store_stats(f->store, &after, NULL), MEMOS_OK);
+    assert_true(after.payloads_destroyed > before.payloads_destroyed);
+}
+
 /* A store grows past the map that it was opened with. */
 static void test_grows(void **state)
 {
@@ -462,6 +522,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failure_is_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_broken_write_is_taken_apart, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_forgetting_is_not_claimed_too_early, setup, teardown),
         cmocka_unit_test_setup_teardown(test_grows, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_refuses, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bounds_and_end, setup, teardown),
