@@ -14,10 +14,13 @@
 
 enum memos_status memos_key_pair_new(struct memos_key_pair *out, struct memos_error *err)
 {
-    if (zmq_curve_keypair(out->public_key, out->secret_key) != 0) {
-        return memos_fail_foreign(err, MEMOS_UNSUPPORTED, zmq_errno(),
-            "this libzmq was built without CURVE");
-    }
+    /* One that begins with '-' would read as an option on a command line. */
+    do {
+        if (zmq_curve_keypair(out->public_key, out->secret_key) != 0) {
+            return memos_fail_foreign(err, MEMOS_UNSUPPORTED, zmq_errno(),
+                "this libzmq was built without CURVE");
+        }
+    } while (out->public_key[0] == '-');
     return MEMOS_OK;
 }
 

@@ -74,7 +74,7 @@ static pid_t broker_start(const struct bench *bench, const char *address)
 
     bench_path(bench, "store", data);
     bench_path(bench, "memosd.log", log);
-    char *argv[] = {(char *)(program ? program : "memosd"), (char *)"--data", data,
+    char *argv[] = {(char *)(program ? program : "memosd"), (char *)"--data-dir", data,
         (char *)"--listen", (char *)address, (char *)"--ready-fd", (char *)"3", NULL};
     if (pipe2(ready, O_CLOEXEC) != 0) {
         bench_fail("pipe: %s", strerror(errno));

@@ -23,7 +23,8 @@ import memos_pb2 as pb
 
 PROTOCOL = b"MEMOS\x01"
 SANITIZED = os.environ.get("MEMOS_SANITIZED") == "1"
-# Sanitizers slow a program down by this much; only waits are scaled by it, never amounts.
+# Sanitizers make a program slower and larger by this much; what is waited for, and how much memory
+# may grow, is scaled by it.
 SLOWER = 10 if SANITIZED else 1
 ANSWER_MS = 20_000 * SLOWER
 
