@@ -9,7 +9,7 @@
  *  I4 a payload is stored once per space, with as many references as versions that name it;
  *  I5 the indexes hold what the heads and their contents say, no more and no less;
  *  I6 a derived head is stale exactly when a version that it was derived from no longer stands
- *     (memcube_store.c says when that is), at any depth;
+ *     (memcube/README.md says when that is), at any depth;
  *  I7 what is forgotten cannot be read from any file of the store.
  *
  * Caveats: one process at a time. Times in the log never step back: a record's time is the clock's,
