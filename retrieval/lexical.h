@@ -13,6 +13,8 @@
 #include "memcube/index.h"
 #include "retrieval/search.h"
 
+struct retrieval_lexical;
+
 /* k1 = 1.2, b = 0.75 unless set otherwise. */
 struct retrieval_lexical_options {
     float k1, b; /* 0: the defaults */
@@ -22,6 +24,13 @@ MEMOS_MUST_USE enum memos_status retrieval_lexical_create(
     const struct retrieval_lexical_options *options, struct retrieval_lexical **out_lexical,
     struct memos_error *err);
 void retrieval_lexical_destroy(struct retrieval_lexical **lexical);
+
+/* The docs that answer the words of the query best, by BM25 alone; hits sorted by score, then by
+ * doc; at most query->top_k of them into out. OK with *out_count 0 when nothing matches. */
+MEMOS_MUST_USE enum memos_status retrieval_lexical_search(struct retrieval_lexical *lexical,
+    struct memcube_read *read, const struct memcube_space *space,
+    const struct retrieval_query *query, struct retrieval_hit *out, size_t *out_count,
+    struct memos_error *err);
 
 /* What to hand to memcube_store_open. Lives as long as the lexical index. */
 struct memcube_index *retrieval_lexical_index(struct retrieval_lexical *lexical);

@@ -470,7 +470,8 @@ enum memos_status retrieval_rank(const struct retrieval_tables *tables, struct m
     }
     qsort(ranking.best, ranking.best_count, sizeof *ranking.best, best_compare);
     for (size_t i = 0; i < ranking.best_count; i++) {
-        out[i] = (struct retrieval_hit){ranking.best[i].doc, (float)ranking.best[i].score};
+        out[i] = (struct retrieval_hit){
+            .doc = ranking.best[i].doc, .score = (float)ranking.best[i].score};
     }
     *out_count = ranking.best_count;
     if (out_work) {

@@ -1,5 +1,5 @@
 /* From a question to hits. */
-#include "retrieval/search.h"
+#include "retrieval/lexical.h"
 
 #include "retrieval/lexical_internal.h"
 #include "retrieval/rank.h"
