@@ -161,8 +161,14 @@ class Reads(Case):
             page = [pb.Cube(id=ID.bytes, number=body.cursor + 1)]
             request.reply(cubes=pb.Cubes(cubes=page, next=(body.cursor + 1) % 3))
         elif request.kind == "search":
-            request.reply(b"the words", hits=pb.Hits(hits=[pb.Hit(cube=cube, score=1.5)], seq=9,
-                                                     micros=3))
+            hit = pb.Hit(cube=cube, score=1.5)
+            if body.explain:
+                hit.parts.append(pb.HitPart(name="words", value=1.5, note="BM25 7.31"))
+            if body.neighbours:
+                hit.before.append(pb.Cube(id=OTHER.bytes, frame=2))
+                hit.after.append(pb.Cube(id=OTHER.bytes, frame=3))
+            request.reply(b"the words", b"before", b"after", hits=pb.Hits(
+                hits=[hit], seq=9, micros=3, encoder="e", missing=2, notes=["dates"]))
         elif request.kind == "search_many":
             hits = pb.HitsOrError(hits=pb.Hits(seq=len(body.searches)))
             bad = pb.HitsOrError(status=3, message="no such space")
@@ -199,6 +205,28 @@ class Reads(Case):
             request.reply(welcome=pb.Welcome(version="1", protocol=1, principal="me"))
         elif request.kind == "feedback":
             request.reply()
+        else:
+            self.answer_meaning(request)
+
+    def answer_meaning(self, request):
+        body = request.body
+        if request.kind == "classify":
+            results = [pb.Classification(
+                labels=[pb.Label(name=text, weight=0.75), pb.Label(name="else", weight=0.25)],
+                best_cosine=0.5, examples=[pb.Ref(id=ID.bytes, number=1)])
+                for text in body.texts if text not in ("nothing", "few")]
+            results += [pb.Classification()] * (body.texts[0] in ("nothing", "few"))
+            request.reply(classified=pb.Classified(results=results))
+        elif request.kind == "tree":
+            child = pb.TreeChild(number=4, cubes=5, words=["tea", "cup"], leaf=True,
+                                 examples=[pb.Cube(id=ID.bytes, frame=1)])
+            request.reply(b"the words", tree_nodes=pb.TreeNodes(
+                tree=pb.Ref(id=ID.bytes, number=3), path=body.path, cubes=9, children=[child],
+                levels=2, branching=8))
+        elif request.kind == "encoder_status":
+            request.reply(encoder_info=pb.EncoderInfo(
+                name="m", source="folder", dims=384, fingerprint=b"f", semantic=True, codes="e4m3",
+                todo=4, done=5, per_second=2.5))
 
     def test_get(self):
         cube = self.client.get("s", ID)
@@ -241,6 +269,54 @@ class Reads(Case):
         self.assertEqual([len(r.body.searches) for r in self.seen[1:]], [256, 44])
         self.assertIsInstance(results[3], memos.NotFound)
         self.assertEqual(results[299].seq, 44)
+
+    def test_search_explains_itself(self):
+        when = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+        hits = self.client.search("s", "w", mode=memos.Mode.VECTORS, without=["dates", "form"],
+                                  explain=True, neighbours=1, now=when)
+        self.assertEqual(self.seen[-1].body, pb.Search(
+            space="s", text="w", top_k=10, mode=2, without=["dates", "form"], explain=True,
+            neighbours=1, now_us=1000000))
+        self.assertEqual((hits.encoder, hits.missing, hits.notes), ("e", 2, ["dates"]))
+        self.assertEqual(hits[0].parts, [memos.HitPart("words", 1.5, "BM25 7.31")])
+        self.assertEqual([c.text for c in hits[0].before + hits[0].after], ["before", "after"])
+        plain = self.client.search("s", "w")
+        self.assertEqual((plain[0].parts, plain[0].before, plain[0].after), ([], [], []))
+        self.client.search_many([memos.Query("s", "w", mode=memos.Mode.WORDS, now=5)])
+        self.assertEqual(self.seen[-1].body.searches[0], pb.Search(
+            space="s", text="w", top_k=10, mode=1, now_us=5))
+
+    def test_classify_asks_in_batches(self):
+        answers = self.client.classify(
+            "s", [f"t{n}" for n in range(300)], tag_prefix="label:", top_k=7, margin=0.25,
+            method=memos.Method.INTERPOLATION, temperature=0.5, as_of=4)
+        self.assertEqual([answer.label for answer in answers], [f"t{n}" for n in range(300)])
+        self.assertEqual([len(r.body.texts) for r in self.seen], [256, 44])
+        self.assertEqual(self.seen[1].body, pb.Classify(
+            space="s", texts=[f"t{n}" for n in range(256, 300)], tag_prefix="label:", top_k=7,
+            margin=0.25, method=1, temperature=0.5, as_of=pb.AsOf(seq=4)))
+        self.assertEqual(answers[0].labels, [memos.Label("t0", 0.75), memos.Label("else", 0.25)])
+        self.assertEqual((answers[0].best_cosine, answers[0].examples),
+                         (0.5, [memos.Ref(ID, 1)]))
+        [one] = self.client.classify("s", "nothing")
+        self.assertEqual((one.label, one.labels, one.examples), ("", [], []))
+        with self.assertRaises(memos.Corrupt):
+            self.client.classify("s", ["few", "few"])
+
+    def test_tree_and_encoder(self):
+        node = self.client.tree("s", [1, 0], examples=2)
+        self.assertEqual(self.seen[-1].body, pb.Tree(space="s", path=[1, 0], examples=2))
+        self.assertEqual((node.tree, node.path, node.cubes, node.levels, node.branching),
+                         (memos.Ref(ID, 3), [1, 0], 9, 2, 8))
+        child = node.children[0]
+        self.assertEqual((child.number, child.cubes, child.words, child.leaf),
+                         (4, 5, ["tea", "cup"], True))
+        self.assertEqual(child.examples[0].text, "the words")
+        self.client.tree("s", text="w", build=True)
+        self.assertEqual(self.seen[-1].body, pb.Tree(space="s", text="w", build=True))
+        status = self.client.encoder_status()
+        self.assertEqual(status, memos.EncoderInfo("m", "folder", 384, b"f", True, "e4m3", 4, 5,
+                                                   2.5, ""))
 
     def test_the_rest(self):
         log = self.client.log("s", start=9)

@@ -40,6 +40,13 @@ class Tables(unittest.TestCase):
             rows = table("memcube/cube.h", f"MEMCUBE_{name}_TABLE")
             self.assertEqual(rows, {item.name: item.value for item in enum})
 
+    def test_modes_of_a_search_are_those_of_the_service(self):
+        for enum, prefix, path in ((memos.Mode, "RETRIEVAL", "retrieval/search.h"),
+                                   (memos.Method, "RETRIEVAL_METHOD", "retrieval/vote.h")):
+            text = (ROOT / path).read_text()
+            for item in enum:
+                self.assertIn(f"    {prefix}_{item.name} = {item.value},", text)
+
     def test_fields_of_an_update_are_those_of_the_service(self):
         text = (ROOT / "memcube/store.h").read_text()
         bits = {name.lower(): 1 << int(shift)

@@ -19,7 +19,8 @@ from typing import List, Mapping, Optional, Sequence, Union
 from . import model
 from ._api import AsOf, IdempotencyKey
 from .errors import Error
-from .model import Content, Draft, Filter, Id, Kind, Query, Ref, Source, State, Time
+from .model import (
+    Content, Draft, Filter, Id, Kind, Method, Mode, Query, Ref, Source, State, Time)
 '''
 
 

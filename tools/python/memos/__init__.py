@@ -18,18 +18,20 @@ from .errors import (
     Internal, Invalid, IOFailed, NoMemory, NoSpace, NotFound, Stale, Status, TooLarge,
     Unavailable, Unsupported)
 from .model import (
-    ArchiveSummary, Checkpoint, Cube, Draft, Event, Filter, FsckReport, Grant, Hit, Hits, Key, Kind,
-    Log, LogEntry, LogRecord, Metric, Operation, Outcome, Page, Query, Ref, RollbackItem, Source,
-    SpaceInfo, State, Verification, Welcome)
+    ArchiveSummary, Checkpoint, Classification, Cube, Draft, EncoderInfo, Event, Filter, FsckReport,
+    Grant, Hit, HitPart, Hits, Key, Kind, Label, Log, LogEntry, LogRecord, Method, Metric, Mode,
+    Operation, Outcome, Page, Query, Ref, RollbackItem, Source, SpaceInfo, State, TreeChild,
+    TreeNode, Verification, Welcome)
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArchiveSummary", "AsyncClient", "AsyncWatch", "Busy", "Cancelled", "Checkpoint", "Client",
-    "Conflict", "Corrupt", "Cube", "Deadline", "Denied", "Draft", "Error", "Event", "Exists",
-    "Filter", "Forgotten", "Frozen", "FsckReport", "Grant", "Hit", "Hits", "IOFailed", "Internal",
-    "Invalid", "Key", "Kind", "Log", "LogEntry", "LogRecord", "Metric", "NoMemory", "NoSpace",
-    "NotFound", "Operation", "Outcome", "Page", "Query", "Ref", "RollbackItem", "Source",
-    "SpaceInfo", "Stale", "State", "Status", "TooLarge", "Unavailable", "Unsupported",
+    "ArchiveSummary", "AsyncClient", "AsyncWatch", "Busy", "Cancelled", "Checkpoint",
+    "Classification", "Client", "Conflict", "Corrupt", "Cube", "Deadline", "Denied", "Draft",
+    "EncoderInfo", "Error", "Event", "Exists", "Filter", "Forgotten", "Frozen", "FsckReport",
+    "Grant", "Hit", "HitPart", "Hits", "IOFailed", "Internal", "Invalid", "Key", "Kind", "Label",
+    "Log", "LogEntry", "LogRecord", "Method", "Metric", "Mode", "NoMemory", "NoSpace", "NotFound",
+    "Operation", "Outcome", "Page", "Query", "Ref", "RollbackItem", "Source", "SpaceInfo", "Stale",
+    "State", "Status", "TooLarge", "TreeChild", "TreeNode", "Unavailable", "Unsupported",
     "Verification", "Watch", "Welcome",
 ]

@@ -16,7 +16,8 @@ from . import model
 from ._schema import pb
 from ._wire import Operation, T
 from .errors import Error
-from .model import Content, Draft, Filter, Id, Kind, Query, Ref, Source, State, Time
+from .model import (
+    Content, Draft, Filter, Id, Kind, Method, Mode, Query, Ref, Source, State, Time)
 
 AsOf = Union[int, datetime.datetime]
 IdempotencyKey = Union[str, bytes, None]
@@ -180,16 +181,43 @@ class Api:
 
     def search(self, space: str, text: str, *, top_k: int = 10, language: str = "",
                filter: Optional[Filter] = None, as_of: Optional[AsOf] = None,
-               payload: bool = True, ids_only: bool = False) -> model.Hits:
-        """The cubes that fit a text best. ids_only: hits have ids, external ids and scores, nothing
-        else."""
-        return self._run(operations.search(Query(space, text, top_k, language, filter, as_of,
-                                                 payload, ids_only)))
+               payload: bool = True, ids_only: bool = False, mode: Mode = Mode.HYBRID,
+               without: Sequence[str] = (), explain: bool = False, neighbours: int = 0,
+               now: Optional[Time] = None) -> model.Hits:
+        """The cubes that fit a text best, by words and meaning unless mode says otherwise.
+        ids_only: hits have ids, external ids and scores, nothing else. without: parts of the
+        ranking to leave out ("speaker", "dates" ...). explain: with each hit's parts, and notes on
+        how the text was understood. neighbours: so many turns before and after each hit come with
+        it, at most 8. now: what "last week" in the text starts from."""
+        return self._run(operations.search(
+            Query(space, text, top_k, language, filter, as_of, payload, ids_only, mode, without,
+                  explain, neighbours, now)))
 
     def search_many(self, queries: Sequence[Query]) -> List[Union[model.Hits, Error]]:
         """Many searches in few messages; for each its hits, or the Error that it would have
         raised."""
         return self._run(operations.search_many(queries))
+
+    def classify(self, space: str, texts: Union[str, Sequence[str]], *, tag_prefix: str = "",
+                 top_k: int = 0, margin: float = 0.0, method: Method = Method.VOTE,
+                 temperature: float = 0.0, filter: Optional[Filter] = None,
+                 as_of: Optional[AsOf] = None) -> List[model.Classification]:
+        """What label each text has, by the nearest cubes of the space: their tags that begin with
+        tag_prefix are labels, without it. A cube put with the right tag corrects from then on.
+        top_k: nearest examples that may vote (0: 5). margin: of them, those within so much of the
+        best's cosine (0: 0.05). temperature: of the interpolation (0: 0.1)."""
+        fields = dict(space=space, tag_prefix=tag_prefix, top_k=top_k, margin=margin,
+                      method=method, temperature=temperature, filter=convert.filter_out(filter),
+                      as_of=convert.as_of(as_of))
+        return self._run(operations.classify([texts] if isinstance(texts, str) else texts, fields))
+
+    def tree(self, space: str, path: Sequence[int] = (), *, text: str = "", build: bool = False,
+             examples: int = 0) -> model.TreeNode:
+        """Browse a space by meaning: a node of its cluster tree, by the numbers of children from
+        the root, or the one that a text leads to. build: make the tree anew, and store it.
+        examples: cubes to give with each child (0: 3)."""
+        message = pb.Tree(space=space, path=path, text=text, build=build, examples=examples)
+        return self._run(operations.tree(message))
 
     def log(self, space: str, *, start: int = 0, newest_first: bool = False,
             count: int = 100) -> model.Log:
@@ -250,6 +278,10 @@ class Api:
     def fsck(self, *, repair: bool = False) -> model.FsckReport:
         """Check the whole store."""
         return self._run(operations.fsck(repair))
+
+    def encoder_status(self) -> model.EncoderInfo:
+        """What makes vectors at the broker, and how far it is with what is there."""
+        return self._run(operations.encoder_status())
 
     def grants(self) -> List[model.Grant]:
         """Who may do what."""

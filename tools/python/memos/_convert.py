@@ -132,7 +132,9 @@ def search(value: model.Query) -> Any:
     return pb.Search(
         space=value.space, text=value.text, language=value.language,
         filter=filter_out(value.filter), as_of=as_of(value.as_of), top_k=value.top_k,
-        no_payload=not value.payload, ids_only=value.ids_only)
+        no_payload=not value.payload, ids_only=value.ids_only, mode=value.mode,
+        without=value.without, explain=value.explain, neighbours=value.neighbours,
+        now_us=to_us(value.now))
 
 
 def checkpoint_out(value: model.Checkpoint) -> Any:
@@ -201,8 +203,15 @@ def archive(msg: Any) -> model.ArchiveSummary:
 
 def hits(msg: Any, frames: Sequence[bytes]) -> model.Hits:
     """What a search found."""
-    return model.Hits([model.Hit(cube(hit.cube, frames), hit.score) for hit in msg.hits], msg.seq,
-                      msg.micros)
+    return model.Hits([hit_of(hit, frames) for hit in msg.hits], msg.seq, msg.micros, msg.encoder,
+                      msg.missing, list(msg.notes))
+
+
+def hit_of(msg: Any, frames: Sequence[bytes]) -> model.Hit:
+    """One of them."""
+    return model.Hit(cube(msg.cube, frames), msg.score,
+                     [model.HitPart(p.name, p.value, p.note) for p in msg.parts],
+                     [cube(c, frames) for c in msg.before], [cube(c, frames) for c in msg.after])
 
 
 def hits_or_error(msg: Any, frames: Sequence[bytes]) -> Union[model.Hits, Error]:
@@ -210,6 +219,21 @@ def hits_or_error(msg: Any, frames: Sequence[bytes]) -> Union[model.Hits, Error]
     if msg.status != 0:
         return error_of(msg.status, msg.message)
     return hits(msg.hits, frames)
+
+
+def classification(msg: Any) -> model.Classification:
+    """What the examples say of one text."""
+    return model.Classification([model.Label(label.name, label.weight) for label in msg.labels],
+                                msg.best_cosine, [ref(r) for r in msg.examples])
+
+
+def tree_node(msg: Any, frames: Sequence[bytes]) -> model.TreeNode:
+    """A node of a tree, with its children."""
+    children = [model.TreeChild(c.number, c.cubes, list(c.words),
+                                [cube(e, frames) for e in c.examples], c.leaf)
+                for c in msg.children]
+    return model.TreeNode(ref(msg.tree) if msg.HasField("tree") else None, list(msg.path),
+                          msg.cubes, children, msg.levels, msg.branching)
 
 
 def log_record(msg: Any) -> model.LogRecord:

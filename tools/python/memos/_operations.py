@@ -14,6 +14,7 @@ from .errors import Corrupt, Error, NotFound
 
 BATCH_MAX = 1000
 SEARCHES_MAX = 256
+TEXTS_MAX = 256
 PART_BYTES = 1 << 20
 
 
@@ -170,6 +171,26 @@ def search_many(queries: Sequence[model.Query]) -> Operation[List[Union[model.Hi
     return results
 
 
+def classify(texts: Sequence[str], fields: Dict[str, Any]
+             ) -> Operation[List[model.Classification]]:
+    """Any number of texts."""
+    results: List[model.Classification] = []
+    for start in range(0, len(texts), TEXTS_MAX):
+        some = texts[start:start + TEXTS_MAX]
+        answer = yield Call("classify", pb.Classify(texts=some, **fields))
+        body = answer.body("classified")
+        if len(body.results) != len(some):
+            raise Corrupt(f"{len(some)} texts got {len(body.results)} answers")
+        results += [convert.classification(result) for result in body.results]
+    return results
+
+
+def tree(message: Any) -> Operation[model.TreeNode]:
+    """A node of a space's tree."""
+    answer = yield Call("tree", message)
+    return convert.tree_node(answer.body("tree_nodes"), answer.frames)
+
+
 def log(space: str, start: int, newest_first: bool, count: int) -> Operation[model.Log]:
     """Records of a history."""
     answer = yield Call("log", pb.Log(space=space, newest_first=newest_first, count_max=count,
@@ -263,6 +284,14 @@ def fsck(repair: bool) -> Operation[model.FsckReport]:
     r = answer.body("fsck_result")
     return model.FsckReport(r.spaces, r.cubes, r.versions, r.docs, r.payloads, r.blobs, r.problems,
                             r.repaired, list(r.first))
+
+
+def encoder_status() -> Operation[model.EncoderInfo]:
+    """What makes vectors."""
+    answer = yield Call("encoder_status", pb.EncoderStatus())
+    e = answer.body("encoder_info")
+    return model.EncoderInfo(e.name, e.source, e.dims, e.fingerprint, e.semantic, e.codes, e.todo,
+                             e.done, e.per_second, e.error)
 
 
 def grants() -> Operation[List[model.Grant]]:

@@ -166,6 +166,21 @@ class Filter:
     include_stale: bool = False
 
 
+class Mode(enum.IntEnum):
+    """What a search goes by: words and meaning, or one of them."""
+
+    HYBRID = 0
+    WORDS = 1
+    VECTORS = 2
+
+
+class Method(enum.IntEnum):
+    """How the nearest examples of a classification decide."""
+
+    VOTE = 0
+    INTERPOLATION = 1
+
+
 @dataclass(frozen=True)
 class Query:
     """One search of many. The fields are those of `Client.search`."""
@@ -178,6 +193,11 @@ class Query:
     as_of: Optional[Union[int, _datetime.datetime]] = None
     payload: bool = True
     ids_only: bool = False
+    mode: Mode = Mode.HYBRID
+    without: Sequence[str] = ()
+    explain: bool = False
+    neighbours: int = 0
+    now: Optional[Time] = None
 
 
 @dataclass(frozen=True)
@@ -249,20 +269,38 @@ class Page:
 
 
 @dataclass(frozen=True)
+class HitPart:
+    """What one part of the ranking ("words", "vectors" ...) added to a score, and from what."""
+
+    name: str
+    value: float
+    note: str
+
+
+@dataclass(frozen=True)
 class Hit:
-    """A cube that was found, and how well it fits."""
+    """A cube that was found, and how well it fits. parts, which sum to the score, when they were
+    asked for; before and after: its neighbours in the conversation, in order."""
 
     cube: Cube
     score: float
+    parts: List[HitPart] = field(default_factory=list)
+    before: List[Cube] = field(default_factory=list)
+    after: List[Cube] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Hits:
-    """What a search found, best first; seq is the space's history as it was searched."""
+    """What a search found, best first; seq is the space's history as it was searched. encoder made
+    the question's vector (empty: words alone were searched); missing: cubes that have no vector yet
+    and were found by their words alone; notes: how the question was understood."""
 
     hits: List[Hit]
     seq: int
     micros: int
+    encoder: str = ""
+    missing: int = 0
+    notes: List[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -272,6 +310,70 @@ class Hits:
 
     def __getitem__(self, index: int) -> Hit:
         return self.hits[index]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label, and its share of the vote."""
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What the nearest examples say of a text: labels, the winner first (none: there is no
+    example); best_cosine is that of the nearest example, examples are those that voted."""
+
+    labels: List[Label]
+    best_cosine: float
+    examples: List[Ref]
+
+    @property
+    def label(self) -> str:
+        """The winner; empty when there is none."""
+        return self.labels[0].name if self.labels else ""
+
+
+@dataclass(frozen=True)
+class TreeChild:
+    """A part of a space: how many cubes, the words that set it apart, and those nearest to its
+    centre."""
+
+    number: int
+    cubes: int
+    words: List[str]
+    examples: List[Cube]
+    leaf: bool
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """A node of a space's cluster tree, and its children. tree: the cube that the tree is."""
+
+    tree: Optional[Ref]
+    path: List[int]
+    cubes: int
+    children: List[TreeChild]
+    levels: int
+    branching: int
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """What makes vectors at a broker (source: "folder", "endpoint", "ngrams"), how many cubes wait
+    for one (todo), and why none can be made now (error; empty: they can)."""
+
+    name: str
+    source: str
+    dims: int
+    fingerprint: bytes
+    semantic: bool
+    codes: str
+    todo: int
+    done: int
+    per_second: float
+    error: str
 
 
 @dataclass(frozen=True)
