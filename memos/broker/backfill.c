@@ -51,8 +51,8 @@ static bool is_stopping(struct broker_backfill *backfill)
     return stopping;
 }
 
-/* Wait until kicked, or for so long. False: stop. */
-static bool wait_for(struct broker_backfill *backfill, int64_t ms)
+/* Wait for so long, or until *woken is set (and clear it). False: stop. */
+static bool wait_for(struct broker_backfill *backfill, int64_t ms, bool *woken)
 {
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
@@ -63,11 +63,11 @@ static bool wait_for(struct broker_backfill *backfill, int64_t ms)
         until.tv_nsec -= 1000000000;
     }
     (void)pthread_mutex_lock(&backfill->lock);
-    while (!backfill->stopping && !backfill->kicked &&
+    while (!backfill->stopping && !*woken &&
            pthread_cond_timedwait(&backfill->changed, &backfill->lock, &until) == 0) {
     }
     bool goes_on = !backfill->stopping;
-    backfill->kicked = false;
+    *woken = false;
     (void)pthread_mutex_unlock(&backfill->lock);
     return goes_on;
 }
@@ -183,8 +183,8 @@ static enum memos_status encode_round(struct round *round, struct memos_error *e
             round->texts[at++] = round->spans[i].texts[s];
         }
     }
-    return retrieval_embedder_run(
-        backfill->embedder, round->texts, at, PARAMEM_PASSAGE, 0, round->values, err);
+    return retrieval_embedder_run_later(
+        backfill->embedder, round->texts, at, PARAMEM_PASSAGE, round->values, err);
 }
 
 static enum memos_status write_round(
@@ -196,8 +196,8 @@ static enum memos_status write_round(
     const float *values = round->values;
     enum memos_status status = MEMOS_OK;
     for (size_t i = 0; status == MEMOS_OK && i < round->count; i++) {
-        status =
-            retrieval_vectors_fill(vectors, write, &round->docs[i], &round->spans[i], values, err);
+        status = retrieval_vectors_fill(vectors, write, &round->docs[i], backfill->info.fingerprint,
+            &round->spans[i], values, err);
         values += round->spans[i].count * backfill->info.dims;
     }
     return status;
@@ -253,7 +253,7 @@ static void *backfill_main(void *self)
 {
     struct broker_backfill *backfill = self;
     int64_t pause_ms = 0;
-    while (wait_for(backfill, pause_ms)) {
+    while (wait_for(backfill, pause_ms, &backfill->kicked)) {
         size_t count = 0;
         const enum memos_status status = run_round(backfill, &count);
         pause_ms = status != MEMOS_OK ? RETRY_MS : count > 0 ? 0 : LOOK_EVERY_MS;
@@ -263,8 +263,10 @@ static void *backfill_main(void *self)
 
 /* ---- upkeep of approximate indexes ----------------------------------------------------------- */
 
-static bool upkeep_goes_on(void *self)
+static bool upkeep_goes_on(void *self, uint64_t done, uint64_t total)
 {
+    (void)done;
+    (void)total;
     return !is_stopping(self);
 }
 
@@ -272,19 +274,19 @@ static void *upkeep_main(void *self)
 {
     struct broker_backfill *backfill = self;
     struct retrieval_vectors *vectors = retrieval_vectors_of(backfill->broker->retrieval);
-    while (!is_stopping(backfill)) {
+    int64_t pause_ms = 0;
+    bool woken = false; /* nobody does */
+    while (wait_for(backfill, pause_ms, &woken)) {
         struct memos_error err = {0};
         bool worked = false;
         const enum memos_status status =
             retrieval_vectors_work(vectors, upkeep_goes_on, backfill, &worked, &err);
         if (status != MEMOS_OK && status != MEMOS_CANCELLED) {
             memos_log(MEMOS_LOG_WARNING,
-                memos_log_event("an approximate index is not up to date; searches are exact"),
+                memos_log_event("an approximate index is not kept up; searches are exact"),
                 memos_log_error(&err));
         }
-        if (!worked || status != MEMOS_OK) {
-            (void)retrieval_vectors_wait(vectors, status == MEMOS_OK ? LOOK_EVERY_MS : RETRY_MS);
-        }
+        pause_ms = status != MEMOS_OK ? RETRY_MS : worked ? 0 : LOOK_EVERY_MS;
     }
     return NULL;
 }
@@ -345,7 +347,6 @@ void broker_backfill_destroy(struct broker_backfill **backfill_in)
     backfill->stopping = true;
     (void)pthread_cond_broadcast(&backfill->changed);
     (void)pthread_mutex_unlock(&backfill->lock);
-    retrieval_vectors_wake(retrieval_vectors_of(backfill->broker->retrieval));
     if (backfill->has_thread) {
         (void)pthread_join(backfill->thread, NULL);
     }
@@ -361,7 +362,7 @@ void broker_backfill_kick(struct broker_backfill *backfill)
 {
     (void)pthread_mutex_lock(&backfill->lock);
     backfill->kicked = true;
-    (void)pthread_cond_signal(&backfill->changed);
+    (void)pthread_cond_broadcast(&backfill->changed);
     (void)pthread_mutex_unlock(&backfill->lock);
 }
 

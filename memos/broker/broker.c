@@ -119,14 +119,14 @@ static enum memos_status create_retrieval(struct broker *broker, struct memos_er
         .folder = strcmp(config->vector_index, "none") == 0 ? NULL : folder,
         .codes = kern_dtype_of(memos_bytes_of(config->vector_codes)),
         .cache_bytes_max = config->vector_cache_bytes,
-        .ann_rows_min = config->vector_index_from,
+        .exact_rows_max = config->vector_index_from,
     };
     if (status == MEMOS_OK && options.codes == 0) {
         return memos_fail(err, MEMOS_INVALID,
             "vector_codes is e4m3, e5m2, int8, f16 or f32, not %.40s", config->vector_codes);
     }
     if (status == MEMOS_OK && options.folder) {
-        options.ann_type = retrieval_ann_type_of(memos_bytes_of(config->vector_index), &known);
+        options.ann = retrieval_ann_type_of(memos_bytes_of(config->vector_index), &known);
     }
     if (!known) {
         return memos_fail(err, MEMOS_INVALID,

@@ -49,6 +49,8 @@ struct broker_call_search {
     struct memos_bytes space;
     bool no_payload, ids_only, explain;
     size_t neighbours;
+    enum memos_status status; /* not OK: its space's name is none */
+    struct memos_error err;
 };
 
 struct broker_call_classify {

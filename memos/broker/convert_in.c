@@ -421,11 +421,12 @@ static struct broker_call_search search_one(struct intake *in, const Memos__Sear
         .neighbours = body->neighbours,
     };
     if (in->status == MEMOS_OK) {
-        in->status = memcube_space_check(out.space, in->err);
+        out.status = memcube_space_check(out.space, &out.err);
     }
     return out;
 }
 
+/* A space's name that cannot be one is that search's own mistake, not the others'. */
 static void searches_make(
     struct intake *in, Memos__Search *const *bodies, size_t count, struct broker_call *out)
 {

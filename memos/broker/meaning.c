@@ -13,10 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum {
-    KEY_FILE_BYTES_MAX = 4096,
-    ENCODER_QUEUE_BYTES = 256 << 20, /* of texts and vectors that wait */
-};
+enum { KEY_FILE_BYTES_MAX = 4096 };
 
 struct broker_meaning {
     struct broker *broker;
@@ -39,6 +36,7 @@ struct broker_meant {
     float *values; /* (count, dims) */
     size_t dims;
     bool made;
+    struct retrieval_embedder_job job;
 };
 
 /* ---- what a request wants -------------------------------------------------------------------- */
@@ -170,14 +168,12 @@ static void offer(struct broker_meant *meant)
     }
 }
 
-static void prepared(
-    void *self, enum memos_status status, const float *vectors, const struct memos_error *err)
+static void prepared(void *self, enum memos_status status, const struct memos_error *err)
 {
     struct broker_meant *meant = self;
     struct broker_request *rq = meant->rq;
     meant->made = status == MEMOS_OK;
     if (meant->made) {
-        memcpy(meant->values, vectors, meant->count * meant->dims * sizeof *vectors);
         offer(meant);
     } else {
         memos_log(MEMOS_LOG_DEBUG, memos_log_event("no vectors for a request"),
@@ -214,16 +210,17 @@ static enum begun begin(struct broker_meaning *meaning, struct broker_meant *mea
         offer(meant);
         return KNOWN;
     }
-    const struct retrieval_embedder_job job = {
+    meant->job = (struct retrieval_embedder_job){
         .texts = meant->texts,
         .count = meant->count,
         .role = role,
         .deadline_us = meant->rq->deadline_us,
+        .out = meant->values,
         .done = prepared,
         .self = meant,
     };
-    return retrieval_embedder_submit(meaning->embedder, &job, NULL, NULL) == MEMOS_OK ? WAITS
-                                                                                      : NOT_BEGUN;
+    return retrieval_embedder_submit(meaning->embedder, &meant->job, NULL) == MEMOS_OK ? WAITS
+                                                                                       : NOT_BEGUN;
 }
 
 bool broker_meaning_prepare(struct broker_request *rq, void (*then)(struct broker_request *rq))
@@ -279,7 +276,7 @@ enum memos_status broker_meaning_encode(
     if (!meaning || !meaning->embedder) {
         return memos_fail(err, MEMOS_UNSUPPORTED, "the broker has no encoder (encoder = \"none\")");
     }
-    return retrieval_embedder_run(meaning->embedder, &text, 1, PARAMEM_QUERY, 0, out, err);
+    return retrieval_embedder_run(meaning->embedder, &text, 1, PARAMEM_QUERY, out, err);
 }
 
 void broker_meaning_kick(struct broker_meaning *meaning)
@@ -294,7 +291,7 @@ void broker_meaning_status(struct broker_meaning *meaning, struct broker_meaning
     *out = (struct broker_meaning_status){.todo = 0};
     if (meaning && meaning->embedder) {
         broker_backfill_status(meaning->backfill, out);
-        retrieval_embedder_measure(meaning->embedder, &out->embedder);
+        retrieval_embedder_stats(meaning->embedder, &out->embedder);
     }
 }
 
@@ -371,8 +368,7 @@ static enum memos_status start_encoder(struct broker_meaning *meaning, struct me
     const struct broker_config *config = meaning->broker->options.config;
     const struct retrieval_embedder_options options = {
         .clock = meaning->broker->clock,
-        .jobs_max = (size_t)config->encoder_queue_max,
-        .bytes_max = ENCODER_QUEUE_BYTES,
+        .texts_max = (size_t)config->encoder_queue_max,
     };
     struct retrieval_encoder *encoder = NULL;
     enum memos_status status = open_encoder(config, &encoder, err);

@@ -263,11 +263,15 @@ static enum memos_status search_of_many(struct broker_request *rq, struct memcub
     struct memos_error own = {0};
     enum broker_right right = broker_access_right(rq->access, rq->principal, search->space);
     struct memos_bytes nobody = {NULL, 0};
-    enum memos_status status =
-        right >= BROKER_RIGHT_READ
-            ? search_one(rq, read, index, right == BROKER_RIGHT_ADMIN ? nobody : rq->viewer,
-                  &out->hits, &own)
-            : broker_request_denied(rq, BROKER_RIGHT_READ, search->space, &own);
+    enum memos_status status = search->status;
+    if (status != MEMOS_OK) {
+        own = search->err;
+    } else if (right < BROKER_RIGHT_READ) {
+        status = broker_request_denied(rq, BROKER_RIGHT_READ, search->space, &own);
+    } else {
+        status = search_one(
+            rq, read, index, right == BROKER_RIGHT_ADMIN ? nobody : rq->viewer, &out->hits, &own);
+    }
     out->status = (uint32_t)status;
     if (status == MEMOS_OK) {
         return broker_request_check(rq, err);
