@@ -12,15 +12,29 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
-enum { KEY_FILE_BYTES_MAX = 4096 };
+enum { KEY_FILE_BYTES_MAX = 4096, OPEN_AGAIN_S = 5 };
 
 struct broker_meaning {
     struct broker *broker;
-    struct retrieval_embedder *embedder; /* NULL: encoder = "none" */
+    /* NULL: encoder = "none", or an endpoint that has not answered yet. Set once; before that info
+     * and backfill are not to be looked at. */
+    _Atomic(struct retrieval_embedder *) embedder;
     struct retrieval_encoder_info info;
     struct broker_backfill *backfill;
+    pthread_t opener; /* tries an endpoint until it answers */
+    bool has_opener;
+    pthread_mutex_t lock; /* Sync: of stopping and why_not */
+    pthread_cond_t changed;
+    bool stopping;
+    char why_not[160]; /* the endpoint cannot be used */
 };
+
+static struct retrieval_embedder *embedder_of(const struct broker_meaning *meaning)
+{
+    return meaning ? atomic_load_explicit(&meaning->embedder, memory_order_acquire) : NULL;
+}
 
 /* What was prepared for a request. */
 struct broker_meant {
@@ -205,7 +219,7 @@ static enum begun begin(struct broker_meaning *meaning, struct broker_meant *mea
         return NOT_BEGUN;
     }
     if (retrieval_embedder_remembered(
-            meaning->embedder, meant->texts, meant->count, role, meant->values)) {
+            embedder_of(meaning), meant->texts, meant->count, role, meant->values)) {
         meant->made = true;
         offer(meant);
         return KNOWN;
@@ -219,14 +233,15 @@ static enum begun begin(struct broker_meaning *meaning, struct broker_meant *mea
         .done = prepared,
         .self = meant,
     };
-    return retrieval_embedder_submit(meaning->embedder, &meant->job, NULL) == MEMOS_OK ? WAITS
-                                                                                       : NOT_BEGUN;
+    return retrieval_embedder_submit(embedder_of(meaning), &meant->job, NULL) == MEMOS_OK
+               ? WAITS
+               : NOT_BEGUN;
 }
 
 bool broker_meaning_prepare(struct broker_request *rq, void (*then)(struct broker_request *rq))
 {
     struct broker_meaning *meaning = rq->broker->meaning;
-    if (rq->meant || !meaning || !meaning->embedder) {
+    if (rq->meant || !embedder_of(meaning)) {
         return false;
     }
     struct broker_meant *meant = calloc(1, sizeof *meant);
@@ -263,7 +278,7 @@ const float *broker_meaning_vector(const struct broker_request *rq, size_t i)
 bool broker_meaning_describe(
     const struct broker_meaning *meaning, struct retrieval_encoder_info *out)
 {
-    if (!meaning || !meaning->embedder) {
+    if (!embedder_of(meaning)) {
         return false;
     }
     *out = meaning->info;
@@ -273,15 +288,16 @@ bool broker_meaning_describe(
 enum memos_status broker_meaning_encode(
     struct broker_meaning *meaning, struct memos_bytes text, float *out, struct memos_error *err)
 {
-    if (!meaning || !meaning->embedder) {
-        return memos_fail(err, MEMOS_UNSUPPORTED, "the broker has no encoder (encoder = \"none\")");
+    if (!embedder_of(meaning)) {
+        return memos_fail(err, MEMOS_UNAVAILABLE,
+            "the broker has no encoder: encoder = \"none\", or its endpoint does not answer");
     }
-    return retrieval_embedder_run(meaning->embedder, &text, 1, PARAMEM_QUERY, out, err);
+    return retrieval_embedder_run(embedder_of(meaning), &text, 1, PARAMEM_QUERY, out, err);
 }
 
 void broker_meaning_kick(struct broker_meaning *meaning)
 {
-    if (meaning && meaning->backfill) {
+    if (embedder_of(meaning)) {
         broker_backfill_kick(meaning->backfill);
     }
 }
@@ -289,9 +305,13 @@ void broker_meaning_kick(struct broker_meaning *meaning)
 void broker_meaning_status(struct broker_meaning *meaning, struct broker_meaning_status *out)
 {
     *out = (struct broker_meaning_status){.todo = 0};
-    if (meaning && meaning->embedder) {
+    if (embedder_of(meaning)) {
         broker_backfill_status(meaning->backfill, out);
-        retrieval_embedder_stats(meaning->embedder, &out->embedder);
+        retrieval_embedder_stats(embedder_of(meaning), &out->embedder);
+    } else if (meaning) {
+        (void)pthread_mutex_lock(&meaning->lock);
+        memcpy(out->error, meaning->why_not, sizeof out->error);
+        (void)pthread_mutex_unlock(&meaning->lock);
     }
 }
 
@@ -363,6 +383,7 @@ static enum memos_status activate(void *self, struct memcube_write *write, struc
         meaning->info.fingerprint, memos_bytes_of(meaning->info.name), meaning->info.dims, err);
 }
 
+/* Open it, make it the one in use, and only then let everybody see it. */
 static enum memos_status start_encoder(struct broker_meaning *meaning, struct memos_error *err)
 {
     const struct broker_config *config = meaning->broker->options.config;
@@ -371,21 +392,91 @@ static enum memos_status start_encoder(struct broker_meaning *meaning, struct me
         .texts_max = (size_t)config->encoder_queue_max,
     };
     struct retrieval_encoder *encoder = NULL;
+    struct retrieval_embedder *embedder = NULL;
     enum memos_status status = open_encoder(config, &encoder, err);
     if (status == MEMOS_OK) {
-        status = retrieval_embedder_create(&encoder, &options, &meaning->embedder, err);
+        status = retrieval_embedder_create(&encoder, &options, &embedder, err);
     }
     retrieval_encoder_close(&encoder);
+    if (status == MEMOS_OK) {
+        retrieval_embedder_describe(embedder, &meaning->info);
+        status = memcube_writer_run(meaning->broker->writer, activate, meaning, err);
+    }
+    if (status == MEMOS_OK) {
+        status = broker_backfill_create(
+            meaning->broker, embedder, &meaning->info, &meaning->backfill, err);
+    }
     if (status != MEMOS_OK) {
+        retrieval_embedder_destroy(&embedder);
         return status;
     }
-    retrieval_embedder_describe(meaning->embedder, &meaning->info);
     memos_log(MEMOS_LOG_INFO, memos_log_event("encoder"),
         memos_log_text("name", meaning->info.name), memos_log_uint("dims", meaning->info.dims));
-    status = memcube_writer_run(meaning->broker->writer, activate, meaning, err);
-    return status == MEMOS_OK ? broker_backfill_create(meaning->broker, meaning->embedder,
-                                    &meaning->info, &meaning->backfill, err)
-                              : status;
+    atomic_store_explicit(&meaning->embedder, embedder, memory_order_release);
+    return MEMOS_OK;
+}
+
+static void not_yet(struct broker_meaning *meaning, const struct memos_error *err)
+{
+    (void)pthread_mutex_lock(&meaning->lock);
+    (void)snprintf(meaning->why_not, sizeof meaning->why_not, "%.150s", err->text);
+    (void)pthread_mutex_unlock(&meaning->lock);
+    memos_log(MEMOS_LOG_WARNING,
+        memos_log_event("the encoder cannot be used yet: searching by words, trying again"),
+        memos_log_error(err));
+}
+
+/* Wait a while; false: it is time to end. */
+static bool wait_again(struct broker_meaning *meaning)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += OPEN_AGAIN_S;
+    (void)pthread_mutex_lock(&meaning->lock);
+    while (!meaning->stopping &&
+           pthread_cond_timedwait(&meaning->changed, &meaning->lock, &until) == 0) {
+    }
+    const bool goes_on = !meaning->stopping;
+    (void)pthread_mutex_unlock(&meaning->lock);
+    return goes_on;
+}
+
+static void *opener_main(void *self)
+{
+    struct broker_meaning *meaning = self;
+    while (wait_again(meaning)) {
+        struct memos_error err = {0};
+        if (start_encoder(meaning, &err) == MEMOS_OK) {
+            break;
+        }
+        not_yet(meaning, &err);
+    }
+    return NULL;
+}
+
+/* A service elsewhere may be down for a while; a folder that is wrong stays wrong. */
+static bool may_pass(const struct broker_config *config, enum memos_status status)
+{
+    return strstr(config->encoder, "://") && status != MEMOS_INVALID && status != MEMOS_NO_MEMORY;
+}
+
+static enum memos_status start_or_wait(struct broker_meaning *meaning, struct memos_error *err)
+{
+    struct memos_error why = {0};
+    const enum memos_status status = start_encoder(meaning, &why);
+    if (status == MEMOS_OK) {
+        return MEMOS_OK;
+    }
+    if (!may_pass(meaning->broker->options.config, status)) {
+        return memos_fail(err, status, "%s", why.text);
+    }
+    not_yet(meaning, &why);
+    const int code = pthread_create(&meaning->opener, NULL, opener_main, meaning);
+    if (code != 0) {
+        return memos_fail_errno(err, code, "cannot start the thread that waits for the encoder");
+    }
+    meaning->has_opener = true;
+    return MEMOS_OK;
 }
 
 enum memos_status broker_meaning_create(
@@ -396,15 +487,28 @@ enum memos_status broker_meaning_create(
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for an encoder");
     }
     meaning->broker = broker;
+    (void)pthread_mutex_init(&meaning->lock, NULL);
+    (void)pthread_cond_init(&meaning->changed, NULL);
     *out_meaning = meaning; /* destroyed with the broker, half-built too */
     return strcmp(broker->options.config->encoder, "none") == 0 ? MEMOS_OK
-                                                                : start_encoder(meaning, err);
+                                                                : start_or_wait(meaning, err);
 }
 
 void broker_meaning_stop(struct broker_meaning *meaning)
 {
-    if (meaning && meaning->embedder) {
-        retrieval_embedder_stop(meaning->embedder);
+    if (!meaning) {
+        return;
+    }
+    (void)pthread_mutex_lock(&meaning->lock);
+    meaning->stopping = true;
+    (void)pthread_cond_signal(&meaning->changed);
+    (void)pthread_mutex_unlock(&meaning->lock);
+    if (meaning->has_opener) {
+        (void)pthread_join(meaning->opener, NULL);
+        meaning->has_opener = false;
+    }
+    if (embedder_of(meaning)) {
+        retrieval_embedder_stop(embedder_of(meaning));
     }
 }
 
@@ -419,9 +523,14 @@ void broker_meaning_destroy(struct broker_meaning **meaning_in)
 {
     struct broker_meaning *meaning = *meaning_in;
     *meaning_in = NULL;
-    if (meaning) {
-        broker_backfill_destroy(&meaning->backfill);
-        retrieval_embedder_destroy(&meaning->embedder);
-        free(meaning);
+    if (!meaning) {
+        return;
     }
+    struct retrieval_embedder *embedder = embedder_of(meaning);
+    broker_meaning_stop(meaning);
+    broker_backfill_destroy(&meaning->backfill);
+    retrieval_embedder_destroy(&embedder);
+    (void)pthread_cond_destroy(&meaning->changed);
+    (void)pthread_mutex_destroy(&meaning->lock);
+    free(meaning);
 }

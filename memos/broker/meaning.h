@@ -19,7 +19,8 @@
 struct broker_meaning;
 
 /* Open the encoder of the configuration, make it the one that is stored and searched, and start
- * the thread. `encoder = "none"`: nothing is encoded. NOT_FOUND, CORRUPT, UNSUPPORTED ... say what
+ * the thread. `encoder = "none"`: nothing is encoded. An endpoint that does not answer is tried
+ * again and again; until then searches go by words. NOT_FOUND, CORRUPT, UNSUPPORTED ... say what
  * is wrong with the encoder that was asked for. */
 MEMOS_MUST_USE enum memos_status broker_meaning_create(
     struct broker *broker, struct broker_meaning **out_meaning, struct memos_error *err);
