@@ -16,7 +16,6 @@ from driver import memos, read_lines, read_table, spread
 
 UTC = datetime.timezone.utc
 SECOND = datetime.timedelta(seconds=1)
-DEPTH = 100  # hits that are asked for; what ranks are joined from
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ class Task:
     spaces: Dict[str, List[memos.Draft]]
     questions: List[Question]
     judge: Judge
-    in_order: bool = True
+    depth: int = 20        # hits that are asked for
+    in_order: bool = True  # the texts of a space follow one another
 
 
 # ---- measures
@@ -133,7 +133,7 @@ def longmemeval(folder: Path, sample: int) -> Task:
             values[f"all@{cut}"] = float(hits == question.wanted)
         return values
 
-    return Task(spaces, questions, judge)
+    return Task(spaces, questions, judge, depth=100)
 
 
 USERS = 12
@@ -228,7 +228,7 @@ def scifact(folder: Path, sample: int) -> Task:
         return {"nDCG@10": ndcg(question.wanted, found, 10),
                 "R@100": recall(question.wanted, found, 100)}
 
-    return Task({"scifact": drafts}, spread(questions, sample), judge, in_order=False)
+    return Task({"scifact": drafts}, spread(questions, sample), judge, depth=100, in_order=False)
 
 
 def squad(folder: Path, sample: int) -> Task:
