@@ -32,7 +32,7 @@ class Manual(unittest.TestCase):
         with open(MANUAL, encoding="utf-8") as file:
             cls.page = file.read()
         listed = run("--help").split("\nOptions of every command:")
-        cls.commands = re.findall(r"^  ([a-z]+(?: (?:new|allow|revoke|list|add|remove)\b)?)",
+        cls.commands = re.findall(r"^  ([a-z]+(?: (?:new|allow|revoke|list|add|remove|status)\b)?)",
                                   listed[0], re.MULTILINE)
         cls.common = set(re.findall(r"^  (?:-\w, )?--([a-z-]+)", listed[1], re.MULTILINE))
 
@@ -50,6 +50,7 @@ class Manual(unittest.TestCase):
     def test_there_are_commands(self) -> None:
         self.assertGreater(len(self.commands), 30)
         self.assertIn("grant add", self.commands)
+        self.assertIn("encoder status", self.commands)
         self.assertIn("json", self.common)
 
     def test_every_command_is_in_both(self) -> None:
@@ -107,6 +108,8 @@ _memosctl; printf '%s\\n' "${{COMPREPLY[@]}}"
         self.assertEqual(self.complete("memosctl", "roll"), ["rollback"])
         self.assertEqual(self.complete("memosctl", "key", "re"), ["revoke"])
         self.assertEqual(self.complete("memosctl", "search", "--que"), ["--queries"])
+        self.assertEqual(self.complete("memosctl", "search", "a", "--without", "d"),
+                         ["dates", "diversity"])
         self.assertEqual(self.complete("memosctl", "import", "a", "--format", "chat"), ["chatgpt"])
         self.assertEqual(self.complete("memosctl", "grant", "add", "--idem"),
                          ["--idempotency-key"])

@@ -283,6 +283,23 @@ static bool duration_parse(const char *text, int64_t *out_ms)
     return false;
 }
 
+enum memos_status ctl_args_real(const struct ctl_args *args, enum ctl_option option, float preset,
+    float min, float max, float *out, struct memos_error *err)
+{
+    char *end;
+    const char *text = ctl_args_value(args, option);
+    *out = preset;
+    if (!text) {
+        return MEMOS_OK;
+    }
+    *out = strtof(text, &end);
+    if (end == text || *end || !(*out >= min && *out <= max)) {
+        return memos_fail(err, MEMOS_INVALID, "--%s takes a number from %g to %g, not '%.40s'",
+            infos[option].name, (double)min, (double)max, text);
+    }
+    return MEMOS_OK;
+}
+
 enum memos_status ctl_args_duration(const struct ctl_args *args, enum ctl_option option,
     int64_t preset_ms, int64_t *out_ms, struct memos_error *err)
 {

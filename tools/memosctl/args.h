@@ -64,6 +64,10 @@ MEMOS_MUST_USE enum memos_status ctl_args_number(const struct ctl_args *args,
     enum ctl_option option, uint64_t preset, uint64_t min, uint64_t max, uint64_t *out,
     struct memos_error *err);
 
+/* A number of the option from min to max, or preset when it was not given. INVALID outside. */
+MEMOS_MUST_USE enum memos_status ctl_args_real(const struct ctl_args *args, enum ctl_option option,
+    float preset, float min, float max, float *out, struct memos_error *err);
+
 /* A length of time ("500ms", "30s", "5m", "1h") in milliseconds, or preset_ms. */
 MEMOS_MUST_USE enum memos_status ctl_args_duration(const struct ctl_args *args,
     enum ctl_option option, int64_t preset_ms, int64_t *out_ms, struct memos_error *err);

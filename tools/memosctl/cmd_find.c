@@ -1,4 +1,4 @@
-/* Finding cubes: lists, and searches by words, one or many. */
+/* Finding cubes: lists, and searches, one or many. */
 #include "tools/memosctl/input.h"
 
 #include "memcube/cube.h"
@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { PAGE_MAX = 500, ROWS_AT_ONCE = 5000, TOP_K_MAX = 1000, TOP_K_PRESET = 10 };
+enum { NEIGHBOURS_MAX = 8, WITHOUT_MAX = 64 };
 
 /* Whole: cubes made together differ only at the end. */
 static void cell_id(struct ctl_table *table, ProtobufCBinaryData data)
@@ -21,25 +22,6 @@ static void cell_day(struct ctl_table *table, int64_t time_us)
 {
     char text[MEMOS_TIME_TEXT_BYTES];
     ctl_table_printf(table, CTL_DIM, "%.10s", memos_time_format(time_us, text));
-}
-
-/* The title and the text, as far as there is room. */
-static void cell_words(struct ctl_table *table, const Memos__Cube *cube, struct memos_bytes payload)
-{
-    struct memos_buffer words = memos_buffer_make(4096);
-    if (cube->speaker[0]) {
-        memos_buffer_printf(&words, "%.100s: ", cube->speaker);
-    }
-    if (!memos_bytes_utf8(ctl_text_head(payload, 2048))) {
-        memos_buffer_printf(&words, "(%.100s, %zu bytes)", cube->codec, payload.size);
-    } else if (payload.size > 0) {
-        struct memos_bytes head = ctl_text_head(payload, 1500);
-        memos_buffer_bytes(&words, head.data, head.size);
-    } else {
-        memos_buffer_printf(&words, "%.1000s", cube->title);
-    }
-    ctl_table_cell(table, CTL_PLAIN, memos_buffer_view(&words));
-    memos_buffer_free(&words);
 }
 
 /* ---- list ---- */
@@ -67,7 +49,10 @@ static void add_list_row(
     }
     ctl_table_cell(table, CTL_BLUE, memos_buffer_view(&tags));
     memos_buffer_free(&tags);
-    cell_words(table, cube, payload);
+    struct memos_buffer words = memos_buffer_make(4096);
+    ctl_cube_words(&words, cube, payload);
+    ctl_table_cell(table, CTL_PLAIN, memos_buffer_view(&words));
+    memos_buffer_free(&words);
 }
 
 /* A listing on its way: as JSON, or rows that are printed from time to time. */
@@ -166,60 +151,6 @@ enum memos_status ctl_run_list(struct ctl *ctl, struct memos_error *err)
 
 /* ---- search ---- */
 
-json_t *ctl_hit_json(const Memos__Hit *hit, bool with_payload, struct memos_bytes payload)
-{
-    json_t *object = hit->cube ? ctl_json_cube(hit->cube, with_payload, payload) : json_object();
-    json_object_set_new(object, "score", json_real((double)hit->score));
-    return object;
-}
-
-static const struct ctl_column hit_columns[] = {
-    {"SCORE", true, false},
-    {"ID", false, false},
-    {"WHEN", false, false},
-    {"TEXT", false, true},
-};
-
-static enum memos_status print_hits(
-    struct ctl *ctl, const struct memos_message *reply, bool ids_only, struct memos_error *err)
-{
-    const Memos__Hits *hits = memos_message_reply(reply)->hits;
-    struct ctl_table table =
-        ctl_table_make(hit_columns, sizeof hit_columns / sizeof hit_columns[0]);
-    json_t *array = json_array();
-    for (size_t i = 0; i < hits->n_hits; i++) {
-        const Memos__Hit *hit = hits->hits[i];
-        if (!hit->cube) {
-            continue;
-        }
-        struct memos_bytes payload = memos_message_frame(reply, hit->cube->frame);
-        if (ctl->json) {
-            json_array_append_new(array, ids_only
-                                             ? ctl_hit_short_json(hit)
-                                             : ctl_hit_json(hit, hit->cube->frame != 0, payload));
-            continue;
-        }
-        ctl_table_printf(&table, CTL_GREEN, "%.2f", (double)hit->score);
-        cell_id(&table, hit->cube->id);
-        cell_day(&table, hit->cube->event_us ? hit->cube->event_us : hit->cube->time_us);
-        cell_words(&table, hit->cube, payload);
-    }
-    enum memos_status status;
-    if (ctl->json) {
-        status = ctl_json_print(json_pack("{sO,sI,sI}", "hits", array, "seq", (json_int_t)hits->seq,
-                                    "micros", (json_int_t)hits->micros),
-            err);
-    } else {
-        status = ctl_table_print(&table, &ctl->paper, err);
-        if (hits->n_hits == 0) {
-            ctl_note(ctl, "nothing found");
-        }
-    }
-    json_decref(array);
-    ctl_table_free(&table);
-    return status;
-}
-
 /* All operands after the space, with blanks between them: a query needs no quotes. */
 static enum memos_status join_words(struct ctl *ctl, char **out, struct memos_error *err)
 {
@@ -230,6 +161,55 @@ static enum memos_status join_words(struct ctl *ctl, char **out, struct memos_er
     *out = text.failed ? NULL : memos_arena_copy(&ctl->arena, memos_buffer_view(&text));
     memos_buffer_free(&text);
     return *out ? MEMOS_OK : memos_fail(err, MEMOS_TOO_LARGE, "the query is longer than 1 MiB");
+}
+
+/* The values of --without, of which each may be several with commas. */
+static enum memos_status take_without(
+    struct ctl *ctl, Memos__Search *search, struct memos_error *err)
+{
+    size_t at = 0, count = 0;
+    const char *value;
+    char **names = memos_arena_take(&ctl->arena, WITHOUT_MAX, sizeof *names);
+    while (names && (value = ctl_args_next(ctl->args, CTL_WITHOUT, &at))) {
+        while (*value) {
+            size_t size = strcspn(value, ",");
+            if (size > 0 && count == WITHOUT_MAX) {
+                return memos_fail(
+                    err, MEMOS_INVALID, "more than %d parts to leave out", WITHOUT_MAX);
+            }
+            if (size > 0) {
+                names[count++] = memos_arena_copy(&ctl->arena, memos_bytes_make(value, size));
+            }
+            value += size + (value[size] == ',');
+        }
+    }
+    if (!names || (count > 0 && !names[count - 1])) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for the options");
+    }
+    search->without = names;
+    search->n_without = count;
+    return MEMOS_OK;
+}
+
+static enum memos_status take_ranking(
+    struct ctl *ctl, Memos__Search *search, struct memos_error *err)
+{
+    uint64_t neighbours;
+    bool by_words = ctl_args_has(ctl->args, CTL_BY_WORDS);
+    bool by_vectors = ctl_args_has(ctl->args, CTL_BY_VECTORS);
+    if (by_words && by_vectors) {
+        return memos_fail(
+            err, MEMOS_INVALID, "--words and --vectors; without either it is by both");
+    }
+    search->mode = by_words ? CTL_MODE_WORDS : by_vectors ? CTL_MODE_VECTORS : 0;
+    search->explain = ctl_args_has(ctl->args, CTL_EXPLAIN);
+    enum memos_status status =
+        ctl_args_number(ctl->args, CTL_NEIGHBOURS, 0, 0, NEIGHBOURS_MAX, &neighbours, err);
+    search->neighbours = (uint32_t)neighbours;
+    if (status == MEMOS_OK) {
+        status = ctl_time_option(ctl, CTL_NOW, &search->now_us, err);
+    }
+    return status == MEMOS_OK ? take_without(ctl, search, err) : status;
 }
 
 enum memos_status ctl_search_make(struct ctl *ctl, struct ctl_search *out, struct memos_error *err)
@@ -243,6 +223,9 @@ enum memos_status ctl_search_make(struct ctl *ctl, struct ctl_search *out, struc
     }
     if (status == MEMOS_OK) {
         status = ctl_as_of(ctl, &out->as_of, &out->search.as_of, err);
+    }
+    if (status == MEMOS_OK) {
+        status = take_ranking(ctl, &out->search, err);
     }
     out->search.filter = &out->filter;
     out->search.top_k = (uint32_t)top_k;
@@ -280,7 +263,7 @@ enum memos_status ctl_run_search(struct ctl *ctl, struct memos_error *err)
         }
     }
     if (status == MEMOS_OK) {
-        status = print_hits(ctl, reply, search.search.ids_only, err);
+        status = ctl_hits_print(ctl, reply, &search.search, err);
     }
     memos_message_free(&reply);
     return status;

@@ -11,6 +11,9 @@
         CTL_SINCE, CTL_UNTIL, CTL_STALE, CTL_AS_OF
 #define CHANGE_OPTIONS CTL_REASON, CTL_IDEMPOTENCY_KEY
 
+/* SPACE, and as many texts as go into one request. */
+enum { CLASSIFY_OPERANDS_MAX = 1 + CTL_TEXTS_MAX };
+
 #define OPTIONS(...) ((const enum ctl_option[]){__VA_ARGS__, CTL_NONE})
 #define NO_OPTIONS ((const enum ctl_option[]){CTL_NONE})
 
@@ -35,11 +38,23 @@ static const struct ctl_command commands[] = {
         ctl_run_get},
     {"show", "SPACE ID", "one cube: what it says, where it is from, all its versions", NULL,
         OPTIONS(CTL_VERSION_OF, CTL_AS_OF), 2, 2, false, ctl_run_show},
-    {"search", "SPACE TEXT", "find cubes by words",
+    {"search", "SPACE TEXT", "find cubes by words and by what they mean",
         "With --queries there are no operands but SPACE, which a line's own \"space\" overrides; "
         "each line is answered with one line of JSON.",
-        OPTIONS(CTL_TOP_K, CTL_QUERIES, CTL_IDS_ONLY, CTL_SEARCH_LANGUAGE, FILTER_OPTIONS), 0,
-        CTL_OPERANDS_MAX, false, ctl_run_search},
+        OPTIONS(CTL_TOP_K, CTL_QUERIES, CTL_IDS_ONLY, CTL_SEARCH_LANGUAGE, CTL_BY_WORDS,
+            CTL_BY_VECTORS, CTL_WITHOUT, CTL_EXPLAIN, CTL_NEIGHBOURS, CTL_NOW, FILTER_OPTIONS),
+        0, CTL_OPERANDS_MAX, false, ctl_run_search},
+    {"classify", "SPACE TEXT...", "what label each text has, by the nearest cubes",
+        "Cubes are examples, their tags labels; the nearest examples vote.",
+        OPTIONS(
+            CTL_PREFIX, CTL_VOTERS, CTL_MARGIN, CTL_INTERPOLATE, CTL_TEMPERATURE, FILTER_OPTIONS),
+        2, CLASSIFY_OPERANDS_MAX, false, ctl_run_classify},
+    {"correct", "SPACE TEXT|@FILE|- LABEL", "teach the label of a text",
+        "Puts the text as an example, tagged with the label: from then on `classify` knows it.",
+        OPTIONS(CTL_PREFIX, CHANGE_OPTIONS), 3, 3, false, ctl_run_correct},
+    {"tree", "SPACE [PATH]", "browse a space by meaning",
+        "PATH is the numbers of children from the root, as 2/0/5.",
+        OPTIONS(CTL_LEADS, CTL_EXAMPLES, CTL_BUILD), 1, 2, false, ctl_run_tree},
     {"list", "SPACE", "list cubes, newest first", NULL,
         OPTIONS(CTL_LIMIT, CTL_OLDEST, FILTER_OPTIONS), 1, 1, false, ctl_run_list},
     {"log", "SPACE", "list changes, newest first", NULL, OPTIONS(CTL_FROM, CTL_LIMIT, CTL_OLDEST),
@@ -124,6 +139,8 @@ static const struct ctl_command commands[] = {
     {"grant remove", "PRINCIPAL SPACES", "take a grant away", NULL, OPTIONS(CTL_IDEMPOTENCY_KEY), 2,
         2, false, ctl_run_grant_remove},
     {"grant list", "", "list the grants", NULL, NO_OPTIONS, 0, 0, false, ctl_run_grant_list},
+    {"encoder status", "", "what makes vectors, and how many cubes wait for one", NULL, NO_OPTIONS,
+        0, 0, false, ctl_run_encoder_status},
     {"completion", "bash", "print the completion for a shell", NULL, NO_OPTIONS, 1, 1, false,
         ctl_run_completion},
     {"help", "[COMMAND]", "show help", NULL, NO_OPTIONS, 0, 2, false, ctl_run_help},

@@ -21,6 +21,8 @@ struct ctl_command {
     enum memos_status (*run)(struct ctl *ctl, struct memos_error *err);
 };
 
+enum { CTL_TEXTS_MAX = 256 }; /* of one classify */
+
 /* The whole table, in the order of help. */
 const struct ctl_command *ctl_commands(size_t *out_count);
 
@@ -62,6 +64,10 @@ CTL_RUN(restore);
 CTL_RUN(feedback);
 CTL_RUN(list); /* cmd_find.c */
 CTL_RUN(search);
+CTL_RUN(classify); /* cmd_meaning.c */
+CTL_RUN(correct);
+CTL_RUN(tree);
+CTL_RUN(encoder_status);
 CTL_RUN(log); /* cmd_history.c */
 CTL_RUN(show);
 CTL_RUN(history);

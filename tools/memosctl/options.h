@@ -85,6 +85,26 @@
         "standard input")                                                                          \
     X(IDS_ONLY, "ids-only", 0, NULL, "no texts, only ids and scores")                              \
     X(SEARCH_LANGUAGE, "language", 0, "TAG", "language of the query (default: worked out)")        \
+    X(BY_WORDS, "words", 0, NULL, "by words alone")                                                \
+    X(BY_VECTORS, "vectors", 0, NULL, "by meaning alone")                                          \
+    X(WITHOUT, "without", 0, "PART,...",                                                           \
+        "leave parts of the ranking out: words, vectors, neighbours, speaker, dates, "             \
+        "statement, form, recency, priority, diversity; may be repeated")                          \
+    X(EXPLAIN, "explain", 0, NULL, "say under each hit what its score is made of")                 \
+    X(NEIGHBOURS, "neighbours", 0, "N",                                                            \
+        "show so many turns before and after each hit (at most 8)")                                \
+    X(NOW, "now", 0, "TIME", "what \"last week\" counts from (default: --as-of, else now)")        \
+    /* labels and trees */                                                                         \
+    X(PREFIX, "prefix", 0, "TEXT",                                                                 \
+        "tags that begin so are labels (default: label:; an empty one: every tag is)")             \
+    X(VOTERS, "top-k", 'k', "N", "nearest examples that may vote (default: 5)")                    \
+    X(MARGIN, "margin", 0, "X",                                                                    \
+        "of them, those within so much of the best one's cosine (default: 0.05)")                  \
+    X(INTERPOLATE, "interpolate", 0, NULL, "weigh examples by distance instead of counting them")  \
+    X(TEMPERATURE, "temperature", 0, "X", "of --interpolate: less is sharper (default: 0.1)")      \
+    X(BUILD, "build", 0, NULL, "make the tree anew first, and keep it")                            \
+    X(LEADS, "text", 0, "TEXT", "the node that this text leads to, instead of PATH")               \
+    X(EXAMPLES, "examples", 0, "N", "cubes to show of each child (default: 3; at most 20)")        \
     X(FROM, "from", 0, "SEQ", "begin at this record")                                              \
     X(WORDS, "words", 'w', NULL, "show changed words inside lines")                                \
     X(CONTEXT, "context", 'U', "N", "lines shown around a change (default: 3)")                    \

@@ -29,19 +29,14 @@ struct queries {
     const char *path;
     char *line; /* LINE_BYTES_MAX + 2 */
     uint64_t lines_count, failed_count;
+    uint64_t missing_most;     /* cubes without a vector, in one answer */
+    const char *encoder_least; /* "" when one answer had none; NULL: no answer yet */
     bool at_end;
     Memos__Search held; /* read, but for the next batch */
     json_t *held_line;  /* NULL: none */
     struct batch ring[BATCHES_AHEAD];
     size_t oldest, batches_count;
 };
-
-json_t *ctl_hit_short_json(const Memos__Hit *hit)
-{
-    return json_pack("{so,sI,so,sf}", "id", ctl_json_id(hit->cube->id), "version",
-        (json_int_t)hit->cube->number, "external_id", ctl_json_string(hit->cube->external_id),
-        "score", (double)hit->score);
-}
 
 static enum memos_status fail_line(
     const struct queries *queries, const char *what, struct memos_error *err)
@@ -56,7 +51,8 @@ static size_t payloads_of(const Memos__Search *search)
     if (search->no_payload || search->ids_only) {
         return 0;
     }
-    return search->top_k ? search->top_k : TOP_K_DEFAULT;
+    size_t hits = search->top_k ? search->top_k : TOP_K_DEFAULT;
+    return hits * (1 + 2 * (size_t)search->neighbours);
 }
 
 /* Put a search into the batch, or hold it for the next one when its answers could not travel with
@@ -169,23 +165,18 @@ static enum memos_status send_batch(
     return memos_client_send(queries->ctl->client, &request, NULL, 0, &batch->request, err);
 }
 
-static json_t *hits_json(
-    const struct queries *queries, const Memos__Hits *hits, const struct memos_message *reply)
+/* Keep what is to be said of all answers together. */
+static void take_note(struct queries *queries, const Memos__Hits *hits)
 {
-    json_t *array = json_array();
-    for (size_t i = 0; i < hits->n_hits; i++) {
-        const Memos__Hit *hit = hits->hits[i];
-        if (hit->cube) {
-            json_array_append_new(
-                array, queries->preset->search.ids_only
-                           ? ctl_hit_short_json(hit)
-                           : ctl_hit_json(hit, true, memos_message_frame(reply, hit->cube->frame)));
-        }
+    if (!hits->encoder[0] || !queries->encoder_least) {
+        queries->encoder_least = hits->encoder[0] ? "any" : "";
     }
-    return array;
+    if (hits->missing > queries->missing_most) {
+        queries->missing_most = hits->missing;
+    }
 }
 
-/* {"id", "hits", "seq", "micros"}, or {"id", "status", "error"}. */
+/* {"id"} and what ctl_hits_json has, or {"id", "status", "error"}. */
 static json_t *answer_json(
     struct queries *queries, const struct batch *batch, const Memos__HitsMany *many, size_t i)
 {
@@ -194,9 +185,10 @@ static json_t *answer_json(
     const Memos__HitsOrError *result = many->results[i];
     json_object_set(answer, "id", id ? id : json_null());
     if (result->status == MEMOS_OK && result->hits) {
-        json_object_set_new(answer, "hits", hits_json(queries, result->hits, batch->reply));
-        json_object_set_new(answer, "seq", json_integer((json_int_t)result->hits->seq));
-        json_object_set_new(answer, "micros", json_integer((json_int_t)result->hits->micros));
+        json_t *found = ctl_hits_json(batch->reply, result->hits, queries->preset->search.ids_only);
+        json_object_update(answer, found);
+        json_decref(found);
+        take_note(queries, result->hits);
         return answer;
     }
     queries->failed_count++;
@@ -302,6 +294,9 @@ enum memos_status ctl_queries_answer(
     }
     if (status == MEMOS_OK) {
         status = answer_all(queries, err);
+    }
+    if (queries->encoder_least) {
+        ctl_meaning_note(ctl, &preset->search, queries->encoder_least, queries->missing_most);
     }
     if (status == MEMOS_OK && queries->failed_count > 0) {
         status = memos_fail(err, MEMOS_INVALID, "%llu queries failed; their lines say why",
