@@ -1,4 +1,4 @@
-/* From a question to hits. */
+/* From a question's words to hits. */
 #include "retrieval/lexical.h"
 
 #include "retrieval/lexical_internal.h"
