@@ -307,6 +307,7 @@ static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
     struct memcube_doc record;
     struct memcube_cube cube;
     struct memcube_row row;
+    uint8_t *key;
     uint32_t row_number;
     uint64_t seq;
 
@@ -333,12 +334,24 @@ static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
     }
     status = memcube_row_read(
         f->read, f->space.number, row_number, &f->row_arena, &row, err);
+    key = memos_arena_take(&f->row_arena, 1, MEMCUBE_DOC_KEY_BYTES);
+    if (status == MEMOS_OK && !key) {
+        status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for a doc");
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_slot_doc_key(f->store->vault, cube.slot, doc, key, err);
+    }
+    *out_skip = status == MEMOS_FORGOTTEN; /* just now */
+    if (*out_skip) {
+        return MEMOS_OK;
+    }
     *out = (struct memcube_index_doc){
         .space = f->space.number,
         .doc = doc,
         .version = version,
         .text = memos_bytes_make("", 0),
         .secret = f->space.secret,
+        .key = key,
     };
     if (status == MEMOS_OK && version->kind == MEMCUBE_PLAINTEXT) {
         status = memcube_payload_read(f->store->payloads, f->read->txn, f->space.number, row.place,

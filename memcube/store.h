@@ -78,6 +78,10 @@ struct memcube_read *memcube_write_read(struct memcube_write *write);
 struct memcube_txn *memcube_read_txn(struct memcube_read *read);
 struct memos_arena *memcube_read_arena(struct memcube_read *read);
 
+/* Is this the snapshot inside a write? What it sees may never be committed: nothing of it may be
+ * kept after it ends. */
+bool memcube_read_inside_write(const struct memcube_read *read);
+
 struct memcube_space {
     uint32_t number;          /* of this store; what keys begin with */
     struct memos_id id;       /* of the space wherever it goes; hashed into its log */
@@ -177,6 +181,22 @@ MEMOS_MUST_USE enum memos_status memcube_docs_select(struct memcube_read *read,
 MEMOS_MUST_USE enum memos_status memcube_viewer_may(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version,
     struct memos_bytes viewer, bool *out_may, struct memos_error *err);
+
+/* For indexes: the key of a doc (memcube/index.h). FORGOTTEN when it was destroyed; NOT_FOUND when
+ * there is no such doc. */
+MEMOS_MUST_USE enum memos_status memcube_doc_key(struct memcube_read *read, uint32_t space,
+    uint32_t doc, uint8_t out_key[MEMCUBE_DOC_KEY_BYTES], struct memos_error *err);
+
+/* For indexes that read many: the docs of a space from `first` on whose keys were not destroyed, in
+ * order, at most count_max; 0 after the last. Go on with the last one's number plus one. */
+struct memcube_doc_key {
+    uint32_t doc;
+    struct memos_id cube;
+    uint8_t key[MEMCUBE_DOC_KEY_BYTES];
+};
+MEMOS_MUST_USE enum memos_status memcube_doc_keys(struct memcube_read *read, uint32_t space,
+    uint32_t first, struct memcube_doc_key *out, size_t count_max, size_t *out_count,
+    struct memos_error *err);
 
 /* The version that stands for a doc as of a point (NULL: now). */
 MEMOS_MUST_USE enum memos_status memcube_version_of_doc(struct memcube_read *read,

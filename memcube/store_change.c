@@ -260,22 +260,27 @@ static enum memos_status step_index(struct memcube_changing *changing,
     struct memcube_write *write = changing->write;
     const struct memcube_space *space = &changing->state->space;
     const bool plain = step->version.kind == MEMCUBE_PLAINTEXT;
+    uint8_t key[MEMCUBE_DOC_KEY_BYTES];
     const struct memcube_index_doc doc = {
         .space = space->number,
         .doc = step->version.doc,
         .version = &step->version,
         .text = plain ? step->payload : memos_bytes_make("", 0),
         .secret = space->secret,
+        .key = key,
     };
 
-    for (size_t i = 0; i < write->store->indexes_count; i++) {
-        struct memcube_index *index = write->store->indexes[i];
-        const enum memos_status status = index->add(index->self, write->read.txn, &doc, err);
-        if (status != MEMOS_OK) {
-            return status;
-        }
+    if (write->store->indexes_count == 0) {
+        return MEMOS_OK;
     }
-    return MEMOS_OK;
+    enum memos_status status = memcube_slot_doc_key(
+        write->store->vault, step->cube.slot, step->version.doc, key, err);
+    for (size_t i = 0; status == MEMOS_OK && i < write->store->indexes_count; i++) {
+        struct memcube_index *index = write->store->indexes[i];
+        status = index->add(index->self, write->read.txn, &doc, err);
+    }
+    sodium_memzero(key, sizeof key);
+    return status;
 }
 
 static bool counted(enum memcube_state state)

@@ -408,6 +408,10 @@ enum memos_status memcube_steps_apply(struct memcube_write *write,
 enum memos_status memcube_ids_distinct(struct memcube_write *write, const struct memos_id *ids,
     size_t count, struct memos_error *err);
 
+/* The key of a doc under its cube's slot (store_index.c). FORGOTTEN. */
+enum memos_status memcube_slot_doc_key(struct memcube_vault *vault, uint64_t slot, uint32_t doc,
+    uint8_t out_key[MEMCUBE_DOC_KEY_BYTES], struct memos_error *err);
+
 /* What a change does to docs (store_doc.c). The head's content ceases to be the head's: */
 enum memos_status memcube_doc_leave(struct memcube_changing *changing,
     const struct memcube_cube *cube, struct memos_error *err);

@@ -26,6 +26,7 @@ static struct memcube_hash index_value(const struct memcube_index_doc *doc)
     memcube_hasher_add(&hasher, doc->text);
     memcube_hasher_add(&hasher, doc->version->description.title);
     memcube_hasher_add(&hasher, memos_bytes_make(doc->secret, 32));
+    memcube_hasher_add(&hasher, memos_bytes_make(doc->key, MEMCUBE_DOC_KEY_BYTES));
     return memcube_hasher_end(&hasher);
 }
 

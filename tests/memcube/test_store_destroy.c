@@ -4,6 +4,7 @@
 #include "memcube/vault.h"
 #include "tests/memcube/store_fixture.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -208,12 +209,127 @@ static void abandoned_words_are_in_no_file(void **state)
     free(blob);
 }
 
+/* ---- what an index keeps ------------------------------------------------------------------- */
+
+/* An index as careless as can be: it keeps a doc's text under the doc's key, and erases nothing. */
+static memcube_table kept_table;
+
+static struct memos_bytes kept_key(uint8_t out[8], uint32_t space, uint32_t doc)
+{
+    const uint32_t be[] = {htobe32(space), htobe32(doc)};
+    memcpy(out, be, sizeof be);
+    return memos_bytes_make(out, sizeof be);
+}
+
+static enum memos_status kept_open(void *self, struct memcube_db *db, struct memos_error *err)
+{
+    (void)self;
+    return memcube_db_table(db, "kept", MEMCUBE_TABLE_MAP, &kept_table, err);
+}
+
+static enum memos_status kept_add(void *self, struct memcube_txn *txn,
+    const struct memcube_index_doc *doc, struct memos_error *err)
+{
+    uint8_t key[8], nonce[8];
+    void *room = NULL;
+    (void)self;
+    enum memos_status status = memcube_put_room(txn, kept_table,
+        kept_key(key, doc->space, doc->doc), sizeof nonce + doc->text.size, &room, err);
+    if (status == MEMOS_OK) {
+        randombytes_buf(nonce, sizeof nonce);
+        memcpy(room, nonce, sizeof nonce);
+        (void)crypto_stream_chacha20_xor((uint8_t *)room + sizeof nonce, doc->text.data,
+            doc->text.size, nonce, doc->key);
+    }
+    return status;
+}
+
+static enum memos_status kept_erase(
+    void *self, struct memcube_txn *txn, uint32_t space, uint32_t doc, struct memos_error *err)
+{
+    (void)self, (void)txn, (void)space, (void)doc, (void)err;
+    return MEMOS_OK;
+}
+
+static struct memcube_index kept = {
+    .name = "kept", .open = kept_open, .add = kept_add, .erase = kept_erase};
+static struct memcube_index *const kept_indexes[] = {&kept};
+
+/* Does the entry of a doc read as this text under this key? */
+static bool kept_reads(struct fixture *f, uint32_t space, uint32_t doc,
+    const uint8_t doc_key[MEMCUBE_DOC_KEY_BYTES], const char *text)
+{
+    struct memos_bytes entry;
+    uint8_t key[8], plain[256];
+    assert_ok(memcube_get(memcube_read_txn(fixture_read(f)), kept_table, kept_key(key, space, doc),
+        &entry, fixture_error()));
+    const size_t size = entry.size - 8;
+    assert_true(entry.size > 8 && size <= sizeof plain);
+    const uint8_t *bytes = entry.data;
+    (void)crypto_stream_chacha20_xor(plain, bytes + 8, size, bytes, doc_key);
+    return memos_bytes_equal(memos_bytes_make(plain, size), text_of(text));
+}
+
+static void what_an_index_keeps_cannot_be_read_after_forget(void **state)
+{
+    struct fixture fixture, *f = &fixture;
+    struct memcube_doc_key keys[8], first, later[8];
+    size_t count = 0;
+    (void)state;
+    fixture_make(f);
+    f->options.indexes = kept_indexes;
+    f->options.indexes_count = 1;
+    fixture_reopen(f);
+    struct memcube_ref ref = fixture_put(f, "home", "zebrakeptfirst");
+    struct memcube_ref other = fixture_put(f, "home", "zebrakeptother");
+    (void)fixture_update(f, "home", &ref.id, "zebrakeptsecond");
+    const uint32_t space = fixture_space(f, "home").number;
+
+    assert_ok(memcube_doc_keys(fixture_read(f), space, 1, keys, 8, &count, fixture_error()));
+    assert_int_equal(count, 3);
+    assert_true(kept_reads(f, space, 1, keys[0].key, "zebrakeptfirst"));
+    assert_true(kept_reads(f, space, 2, keys[1].key, "zebrakeptother"));
+    assert_true(kept_reads(f, space, 3, keys[2].key, "zebrakeptsecond"));
+    assert_false(kept_reads(f, space, 3, keys[0].key, "zebrakeptsecond"));
+    assert_memory_equal(keys[2].cube.bytes, ref.id.bytes, sizeof ref.id.bytes);
+    assert_ok(memcube_doc_key(fixture_read(f), space, 3, first.key, fixture_error()));
+    assert_memory_equal(first.key, keys[2].key, sizeof first.key);
+    assert_ok(memcube_doc_keys(fixture_read(f), space, 2, later, 1, &count, fixture_error()));
+    assert_true(count == 1 && later[0].doc == 2);
+    assert_false(memcube_read_inside_write(fixture_read(f)));
+    assert_true(memcube_read_inside_write(memcube_write_read(fixture_write(f))));
+    memcube_write_abort(&f->write);
+    assert_int_equal(
+        memcube_doc_key(fixture_read(f), space, 4, first.key, NULL), MEMOS_NOT_FOUND);
+
+    struct memcube_forgotten forgotten = forget(f, &ref.id);
+    assert_int_equal(forgotten.ids_count, 1);
+    for (int reopened = 0; reopened < 2; reopened++) {
+        assert_int_equal(
+            memcube_doc_key(fixture_read(f), space, 1, first.key, NULL), MEMOS_FORGOTTEN);
+        assert_int_equal(
+            memcube_doc_key(fixture_read(f), space, 3, first.key, NULL), MEMOS_FORGOTTEN);
+        assert_ok(memcube_doc_keys(fixture_read(f), space, 1, later, 8, &count, fixture_error()));
+        assert_true(count == 1 && later[0].doc == 2);
+        assert_true(kept_reads(f, space, 2, later[0].key, "zebrakeptother"));
+        for (size_t i = 0; i < 3; i++) {
+            assert_int_equal(
+                folder_scan(f->path, memos_bytes_make(keys[i].key, sizeof keys[i].key)), 0);
+        }
+        assert_int_equal(scan(f, "zebrakept"), 0);
+        fixture_reopen(f);
+    }
+    assert_text(f, "home", &other.id, 0, "zebrakeptother");
+    fixture_drop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forgotten_words_are_in_no_file),
         cmocka_unit_test(the_same_words_of_others_stay),
         cmocka_unit_test(abandoned_words_are_in_no_file),
+        cmocka_unit_test(what_an_index_keeps_cannot_be_read_after_forget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
