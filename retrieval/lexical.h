@@ -15,8 +15,6 @@
 
 struct retrieval_lexical;
 
-struct retrieval_lexical;
-
 /* k1 = 1.2, b = 0.75 unless set otherwise. */
 struct retrieval_lexical_options {
     float k1, b; /* 0: the defaults */
@@ -36,12 +34,5 @@ MEMOS_MUST_USE enum memos_status retrieval_lexical_search(struct retrieval_lexic
 
 /* What to hand to memcube_store_open. Lives as long as the lexical index. */
 struct memcube_index *retrieval_lexical_index(struct retrieval_lexical *lexical);
-
-/* The docs with words of the question, by BM25 alone, best first: query's mode, vector and now_us
- * are not looked at. Otherwise as retrieval_search. */
-MEMOS_MUST_USE enum memos_status retrieval_lexical_search(struct retrieval_lexical *lexical,
-    struct memcube_read *read, const struct memcube_space *space,
-    const struct retrieval_query *query, struct retrieval_hit *out, size_t *out_count,
-    struct memos_error *err);
 
 #endif
