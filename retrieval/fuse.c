@@ -56,7 +56,8 @@ static double neighbours(const struct retrieval_fuse_doc *docs, const double *re
         double weight = i < 2 ? RETRIEVAL_FUSE_NEAR : RETRIEVAL_FUSE_SECOND;
         double share = RETRIEVAL_FUSE_FILL * own;
         if (places[i] != RETRIEVAL_FUSE_NOBODY) {
-            share = fmax(fmax(relevance[places[i]], 0.0), RETRIEVAL_FUSE_RHO * own);
+            bool known = places[i] != RETRIEVAL_FUSE_UNKNOWN;
+            share = fmax(known ? relevance[places[i]] : 0.0, RETRIEVAL_FUSE_RHO * own);
         }
         sum += weight * share;
     }

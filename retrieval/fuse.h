@@ -43,7 +43,8 @@
 #define RETRIEVAL_FUSE_DATE_AFTER_DAYS 14
 #define RETRIEVAL_FUSE_DATE_WIDE_DAYS 40 /* wider ranges of a doc's own say nothing */
 
-#define RETRIEVAL_FUSE_NOBODY UINT32_MAX
+#define RETRIEVAL_FUSE_NOBODY UINT32_MAX          /* there is no neighbour */
+#define RETRIEVAL_FUSE_UNKNOWN (UINT32_MAX - 1) /* there is one that was not looked at */
 
 struct retrieval_fuse_range {
     int64_t from_day, to_day; /* days since 1970-01-01, both included */
@@ -52,8 +53,7 @@ struct retrieval_fuse_range {
 /* One doc: a candidate, or only somebody's neighbour. */
 struct retrieval_fuse_doc {
     double bm25, cosine; /* cosine NaN: no vector */
-    uint32_t before[2];  /* the nearest and the second, as places in the array; NOBODY: there is
-                            none */
+    uint32_t before[2];    /* the nearest and the second, as places in the array; NOBODY, UNKNOWN */
     uint32_t after[2];
     bool user;      /* not said by a machine */
     bool named;     /* said by the one that the question names */
