@@ -163,36 +163,6 @@ out:
 
 /* ---- destroying ---------------------------------------------------------------------------- */
 
-static enum memos_status destroy_file(
-    const char *path, const char *folder, uint64_t *out_bytes, struct memos_error *err)
-{
-    struct stat about;
-    *out_bytes = 0;
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        return errno == ENOENT ? MEMOS_OK : memos_fail_errno(err, errno, "opening %s", path);
-    }
-    enum memos_status status = MEMOS_OK;
-    if (fstat(fd, &about) != 0) {
-        status = memos_fail_errno(err, errno, "looking at %s", path);
-    }
-    if (status == MEMOS_OK) {
-        status = memcube_file_zero(fd, 0, (uint64_t)about.st_size, path, err);
-    }
-    if (status == MEMOS_OK) {
-        status = memcube_file_sync(fd, path, err);
-    }
-    (void)close(fd);
-    if (status == MEMOS_OK && unlink(path) != 0 && errno != ENOENT) {
-        status = memos_fail_errno(err, errno, "removing %s", path);
-    }
-    if (status == MEMOS_OK) {
-        *out_bytes = (uint64_t)about.st_size;
-        status = memcube_file_sync_folder(folder, err);
-    }
-    return status;
-}
-
 enum memos_status memcube_blob_destroy(const char *store_path, const struct memcube_blob *blob,
     uint64_t *out_bytes, struct memos_error *err)
 {
@@ -206,7 +176,7 @@ enum memos_status memcube_blob_destroy(const char *store_path, const struct memc
     if (rename(paths.file, paths.gone) != 0 && errno != ENOENT) {
         return memos_fail_errno(err, errno, "renaming %s", paths.file);
     }
-    return destroy_file(paths.gone, paths.folder, out_bytes, err);
+    return memcube_file_destroy(paths.gone, paths.folder, out_bytes, err);
 }
 
 /* ---- sweeping ------------------------------------------------------------------------------ */
@@ -275,7 +245,7 @@ static enum memos_status sweep_file(
         sweep->kept.count++;
         sweep->kept.bytes += stat(path, &about) == 0 ? (uint64_t)about.st_size : 0;
     } else if (status == MEMOS_OK) {
-        status = destroy_file(path, folder, &bytes, err);
+        status = memcube_file_destroy(path, folder, &bytes, err);
         sweep->removed++;
     }
     return status;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum memos_status memcube_file_write_at(
@@ -46,5 +47,39 @@ enum memos_status memcube_file_sync_folder(const char *path, struct memos_error 
     enum memos_status status =
         fsync(fd) == 0 ? MEMOS_OK : memos_fail_errno(err, errno, "syncing %s", path);
     (void)close(fd);
+    return status;
+}
+
+enum memos_status memcube_file_destroy(
+    const char *path, const char *folder, uint64_t *out_bytes, struct memos_error *err)
+{
+    struct stat about;
+    if (out_bytes) {
+        *out_bytes = 0;
+    }
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return errno == ENOENT ? MEMOS_OK : memos_fail_errno(err, errno, "opening %s", path);
+    }
+    enum memos_status status = MEMOS_OK;
+    if (fstat(fd, &about) != 0) {
+        status = memos_fail_errno(err, errno, "looking at %s", path);
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_file_zero(fd, 0, (uint64_t)about.st_size, path, err);
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_file_sync(fd, path, err);
+    }
+    (void)close(fd);
+    if (status == MEMOS_OK && unlink(path) != 0 && errno != ENOENT) {
+        status = memos_fail_errno(err, errno, "removing %s", path);
+    }
+    if (status == MEMOS_OK && out_bytes) {
+        *out_bytes = (uint64_t)about.st_size;
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_file_sync_folder(folder, err);
+    }
     return status;
 }

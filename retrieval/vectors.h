@@ -29,10 +29,12 @@
 #include "kernels/kern.h"
 #include "memcube/index.h"
 #include "memcube/store.h"
+#include "retrieval/ann.h"
 
 enum {
     RETRIEVAL_DIMS_MAX = 4096,
-    RETRIEVAL_SPANS_MAX = 64, /* of one doc; what comes after is found by its words */
+    RETRIEVAL_SPANS_MAX = 64,  /* of one doc; what comes after is found by its words */
+    RETRIEVAL_SPAN_BYTES = 960, /* of text in one span: about the 256 tokens of small encoders */
 };
 
 struct retrieval_vectors;
@@ -42,6 +44,9 @@ struct retrieval_vectors_options {
     enum kern_dtype codes;     /* of new entries; 0: KERN_E4M3 */
     uint64_t cache_bytes_max;  /* of tables in memory; 0: 1 GiB. The least used go first */
     uint64_t offers_bytes_max; /* vectors that wait for their write; 0: 64 MiB */
+    uint64_t exact_rows_max;   /* a search that may score more rows than this uses an approximate
+                                  index, when there is one. 0: 50,000 */
+    enum retrieval_ann_type ann;
 };
 
 MEMOS_MUST_USE enum memos_status retrieval_vectors_create(
@@ -53,8 +58,10 @@ void retrieval_vectors_destroy(struct retrieval_vectors **vectors);
 struct memcube_index *retrieval_vectors_index(struct retrieval_vectors *vectors);
 
 /* Which encoder's vectors are stored and searched from now on. Makes its record when it is new. On
- * the writer's transaction. Everything that has an entry of another encoder goes on the todo list
- * (lazily: retrieval_vectors_todo finds it). */
+ * the writer's transaction; nothing to do when it is active already. Everything that has an entry
+ * of another encoder is to be done anew (lazily: retrieval_vectors_todo finds it); the very first
+ * encoder of a store puts all docs on the list. INVALID: these dims are out of range, or the
+ * fingerprint had others. */
 MEMOS_MUST_USE enum memos_status retrieval_vectors_activate(struct retrieval_vectors *vectors,
     struct memcube_write *write, const uint8_t fingerprint[32], struct memos_bytes name,
     size_t dims, struct memos_error *err);
@@ -62,25 +69,27 @@ MEMOS_MUST_USE enum memos_status retrieval_vectors_activate(struct retrieval_vec
 /* ---- writing ------------------------------------------------------------------------------- */
 
 /* The text that stands for a version, that is to be encoded: what of title, caption and payload
- * counts, cut into spans. Spans view `text`-owned memory in arena. The same function makes the text
- * for offers and for add, so that they agree. span_bytes_max: how much of a text one vector can
- * take in (about tokens_max of the encoder times 4). */
+ * counts, cut into spans. Texts live in arena, or view `payload`. The same function makes the text
+ * for offers and for add, so that they agree: it knows nothing of the encoder. */
 struct retrieval_spans {
     const struct memos_bytes *texts;
     size_t count;     /* 0: nothing to encode (not plaintext, or empty) */
-    uint8_t hash[16]; /* of all of it */
+    uint8_t hash[16]; /* BLAKE2b of all of it */
 };
 MEMOS_MUST_USE enum memos_status retrieval_spans_make(enum memcube_kind kind,
     const struct memcube_description *description, struct memos_bytes payload,
     struct memos_arena *arena, struct retrieval_spans *out, struct memos_error *err);
 
 /* Keep unit vectors (spans->count, dims) of a text for the add that will want them; copies. An
- * offer is dropped when its add has come, or when newer ones need the room. */
+ * offer is dropped some time after its add has come (which may come again, when its write is
+ * repeated), or when newer ones need the room. INVALID: an encoder that was never active, or values
+ * that are not finite. */
 MEMOS_MUST_USE enum memos_status retrieval_vectors_offer(struct retrieval_vectors *vectors,
     const uint8_t fingerprint[32], const struct retrieval_spans *spans, const float *values,
     struct memos_error *err);
 
-/* Docs that want vectors of the active encoder, over all spaces, at most count_max. */
+/* Docs that want vectors of the active encoder, over all spaces, at most count_max; *out_total is
+ * how many there are. */
 struct retrieval_todo {
     uint32_t space, doc;
 };
@@ -88,10 +97,15 @@ MEMOS_MUST_USE enum memos_status retrieval_vectors_todo(struct retrieval_vectors
     struct memcube_read *read, struct retrieval_todo *out, size_t count_max, size_t *out_count,
     uint64_t *out_total, struct memos_error *err);
 
-/* Write the vectors of a doc that was on the list (a no-op when its text has another hash by now,
- * or it is forgotten). */
+/* The spans of a doc on the list, as add made them; in the snapshot's arena. FORGOTTEN: meanwhile. */
+MEMOS_MUST_USE enum memos_status retrieval_todo_spans(struct memcube_read *read,
+    const struct retrieval_todo *todo, struct retrieval_spans *out, struct memos_error *err);
+
+/* Write the vectors of a doc that was on the list, or strike it off when its text has nothing to
+ * encode (spans->count 0). A no-op when its text has another hash, when it is forgotten, when the
+ * encoder is not the active one any more, or when somebody else was quicker. */
 MEMOS_MUST_USE enum memos_status retrieval_vectors_fill(struct retrieval_vectors *vectors,
-    struct memcube_write *write, const struct retrieval_todo *todo,
+    struct memcube_write *write, const struct retrieval_todo *todo, const uint8_t fingerprint[32],
     const struct retrieval_spans *spans, const float *values, struct memos_error *err);
 
 /* ---- searching ----------------------------------------------------------------------------- */
@@ -117,17 +131,29 @@ MEMOS_MUST_USE enum memos_status retrieval_vectors_score(struct retrieval_vector
     const float *query, const uint32_t *docs, size_t docs_count, float *out_cosines,
     struct memos_error *err);
 
-/* A doc's vectors, decoded, into out (at most spans_max times dims); for the tree, for diversity,
- * and for classification. NOT_FOUND without entry. */
+/* A doc's vectors, decoded, into out (at most spans_max times dims of this encoder); for the tree,
+ * for diversity, and for classification. NOT_FOUND without an entry of this encoder. */
 MEMOS_MUST_USE enum memos_status retrieval_vectors_get(struct retrieval_vectors *vectors,
-    struct memcube_read *read, const struct memcube_space *space, uint32_t doc, float *out,
-    size_t spans_max, size_t *out_spans, struct memos_error *err);
+    struct memcube_read *read, const struct memcube_space *space, const uint8_t fingerprint[32],
+    uint32_t doc, float *out, size_t spans_max, size_t *out_spans, struct memos_error *err);
+
+/* ---- in the background --------------------------------------------------------------------- */
+
+/* Load, build or save one approximate index, if one is wanted. May take minutes: for a thread of
+ * the caller's own, one at a time, again and again while *out_worked. progress may be NULL. What
+ * fails here (NO_SPACE, IO, DENIED: the file could not be saved; NO_MEMORY; CANCELLED) harms no
+ * search: tables are searched exactly, and an index that was not saved is used all the same. */
+MEMOS_MUST_USE enum memos_status retrieval_vectors_work(struct retrieval_vectors *vectors,
+    retrieval_ann_progress_fn *progress, void *progress_self, bool *out_worked,
+    struct memos_error *err);
 
 struct retrieval_vectors_stats {
     uint64_t tables, table_bytes, rows; /* in memory */
-    uint64_t ann_indexes, ann_bytes;
+    uint64_t ann_indexes, ann_bytes, ann_built, ann_loaded, ann_searches;
     uint64_t offers, offers_bytes, offers_dropped;
-    uint64_t loads; /* tables read from the store */
+    uint64_t loads;    /* tables read from the store */
+    uint64_t streamed; /* searches that read the store, for want of memory */
+    uint64_t damaged;  /* entries that could not be opened: memosctl fsck finds them */
 };
 void retrieval_vectors_stats(
     struct retrieval_vectors *vectors, struct retrieval_vectors_stats *out);
