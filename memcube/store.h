@@ -100,6 +100,10 @@ struct memcube_space {
 MEMOS_MUST_USE enum memos_status memcube_space_find(struct memcube_read *read,
     struct memos_bytes name, struct memcube_space *out, struct memos_error *err);
 
+/* The space with this number. NOT_FOUND. */
+MEMOS_MUST_USE enum memos_status memcube_space_numbered(struct memcube_read *read, uint32_t number,
+    struct memcube_space *out, struct memos_error *err);
+
 /* Spaces in the order of their names, from the first name > after, at most count_max. */
 MEMOS_MUST_USE enum memos_status memcube_space_list(struct memcube_read *read,
     struct memos_bytes after, struct memcube_space *out, size_t count_max, size_t *out_count,
@@ -202,6 +206,11 @@ MEMOS_MUST_USE enum memos_status memcube_doc_keys(struct memcube_read *read, uin
 MEMOS_MUST_USE enum memos_status memcube_version_of_doc(struct memcube_read *read,
     const struct memcube_space *space, uint32_t doc, const struct memcube_as_of *as_of,
     struct memcube_version *out, struct memos_error *err);
+
+/* The last version that has the content of this number, be it the head or not. FORGOTTEN. */
+MEMOS_MUST_USE enum memos_status memcube_version_with_doc(struct memcube_read *read,
+    const struct memcube_space *space, uint32_t doc, struct memcube_version *out,
+    struct memos_error *err);
 
 /* List heads, newest event time first (or oldest). `cursor` is 0 to begin; *out_next is what to
  * pass for the next page, 0 after the last. */

@@ -7,7 +7,9 @@
  * shares one among many.
  *
  * Errors: those of paramem/encoder.h; of an endpoint: UNAVAILABLE (does not answer, or answers
- * late, after the retries), CORRUPT (answers wrongly, with another count or dimension), DENIED. */
+ * late, after the retries), CORRUPT (answers wrongly: another status, count or dimension, no finite
+ * numbers), DENIED (does not take the key), INVALID (at open: the URL or the key cannot be one).
+ * Of all: CANCELLED (interrupted), NO_MEMORY. */
 #ifndef RETRIEVAL_ENCODER_H
 #define RETRIEVAL_ENCODER_H
 
@@ -35,6 +37,9 @@ struct retrieval_encoder_options {
 
 struct retrieval_encoder;
 
+/* Copies what options point to. An endpoint whose dims are not given is asked for one vector.
+ * "http_proxy" and its kin in the environment hold for an endpoint as for other programs; redirects
+ * are not followed. */
 MEMOS_MUST_USE enum memos_status retrieval_encoder_open(
     const struct retrieval_encoder_options *options, struct retrieval_encoder **out_encoder,
     struct memos_error *err);
@@ -48,12 +53,20 @@ struct retrieval_encoder_info {
     uint8_t fingerprint[32]; /* vectors of equal fingerprints may be compared, others never */
     bool semantic;           /* knows meanings; false for n-grams */
 };
+/* Texts live as long as the encoder. Any thread. */
 void retrieval_encoder_describe(
     const struct retrieval_encoder *encoder, struct retrieval_encoder_info *out);
 
-/* Unit vectors (count, dims). A text without any words may give zeros (n-grams). */
+/* Unit vectors, out (count, dims), in the order of the texts. A text without any words may give
+ * zeros (n-grams). UTF-8; what is ill-formed is read as U+FFFD, or parts words. What is too long
+ * for the source is cut: a folder at tokens_max, n-grams and an endpoint at 64 KiB. After a failure
+ * out may hold anything, and the encoder works on. */
 MEMOS_MUST_USE enum memos_status retrieval_encoder_encode(struct retrieval_encoder *encoder,
     const struct memos_bytes *texts, size_t count, enum paramem_role role, float *out,
     struct memos_error *err);
+
+/* Let the call that runs now and all later ones end soon with CANCELLED: for an end that must not
+ * wait for an endpoint. Sources that compute finish what they are at. Any thread. */
+void retrieval_encoder_interrupt(struct retrieval_encoder *encoder);
 
 #endif

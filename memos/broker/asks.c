@@ -155,3 +155,52 @@ enum memos_status broker_key_list(struct broker_request *rq, struct memos_error 
     rq->reply.keys = out;
     return status;
 }
+
+static const char *source_name(enum retrieval_encoder_source source)
+{
+    switch (source) {
+    case RETRIEVAL_ENCODER_FOLDER:
+        return "folder";
+    case RETRIEVAL_ENCODER_ENDPOINT:
+        return "endpoint";
+    case RETRIEVAL_ENCODER_NGRAMS:
+        return "ngrams";
+    }
+    return "";
+}
+
+enum memos_status broker_encoder_status(struct broker_request *rq, struct memos_error *err)
+{
+    struct broker *broker = rq->broker;
+    struct retrieval_encoder_info info;
+    struct broker_meaning_status now;
+    Memos__EncoderInfo *out = memos_arena_take(&rq->work, 1, sizeof *out);
+    if (!out) {
+        return fail_full(err);
+    }
+    memos__encoder_info__init(out);
+    rq->reply.body_case = MEMOS__REPLY__BODY_ENCODER_INFO;
+    rq->reply.encoder_info = out;
+    if (!broker_meaning_describe(broker->meaning, &info)) {
+        return MEMOS_OK;
+    }
+    broker_meaning_status(broker->meaning, &now);
+    void *fingerprint =
+        memos_arena_copy(&rq->work, memos_bytes_make(info.fingerprint, sizeof info.fingerprint));
+    if (!fingerprint) {
+        return fail_full(err);
+    }
+    out->fingerprint = (ProtobufCBinaryData){.len = sizeof info.fingerprint, .data = fingerprint};
+    out->source = const_text(source_name(info.source));
+    out->dims = (uint32_t)info.dims;
+    out->semantic = info.semantic;
+    out->codes = const_text(broker->options.config->vector_codes);
+    out->todo = now.todo;
+    out->done = now.done;
+    out->per_second = now.per_second;
+    enum memos_status status =
+        broker_text_make(&rq->work, memos_bytes_of(info.name), &out->name, err);
+    return status == MEMOS_OK
+               ? broker_text_make(&rq->work, memos_bytes_of(now.error), &out->error, err)
+               : status;
+}

@@ -106,6 +106,36 @@ static enum memos_status path_in(
                                            : memos_fail(err, MEMOS_INVALID, "data_dir is too long");
 }
 
+static enum memos_status create_retrieval(struct broker *broker, struct memos_error *err)
+{
+    const struct broker_config *config = broker->options.config;
+    char folder[PATH_MAX];
+    bool known = true;
+    enum memos_status status = path_in(broker, "vectors", folder, err);
+    if (status == MEMOS_OK) {
+        status = broker_folder_make(folder, err);
+    }
+    struct retrieval_vectors_options options = {
+        .folder = strcmp(config->vector_index, "none") == 0 ? NULL : folder,
+        .codes = kern_dtype_of(memos_bytes_of(config->vector_codes)),
+        .cache_bytes_max = config->vector_cache_bytes,
+        .exact_rows_max = config->vector_index_from,
+    };
+    if (status == MEMOS_OK && options.codes == 0) {
+        return memos_fail(err, MEMOS_INVALID,
+            "vector_codes is e4m3, e5m2, int8, f16 or f32, not %.40s", config->vector_codes);
+    }
+    if (status == MEMOS_OK && options.folder) {
+        options.ann = retrieval_ann_type_of(memos_bytes_of(config->vector_index), &known);
+    }
+    if (!known) {
+        return memos_fail(err, MEMOS_INVALID,
+            "vector_index is auto, none, hnsw, ivf-flat, ivf-sq8 or ivf-pq, not %.40s",
+            config->vector_index);
+    }
+    return status == MEMOS_OK ? retrieval_create(&options, &broker->retrieval, err) : status;
+}
+
 static enum memos_status open_store(struct broker *broker, struct memos_error *err)
 {
     const struct broker_config *config = broker->options.config;
@@ -115,23 +145,24 @@ static enum memos_status open_store(struct broker *broker, struct memos_error *e
         status = path_in(broker, "store", path, err);
     }
     if (status == MEMOS_OK) {
-        status = retrieval_lexical_create(NULL, &broker->lexical, err);
+        status = create_retrieval(broker, err);
     }
     if (status != MEMOS_OK) {
         return status;
     }
-    struct memcube_index *index = retrieval_lexical_index(broker->lexical);
+    size_t indexes_count;
+    struct memcube_index *const *indexes = retrieval_indexes(broker->retrieval, &indexes_count);
     const struct memcube_store_options options = {
         .path = path,
         .map_bytes = config->map_bytes,
         .map_bytes_max = config->map_bytes_max,
-        /* readers, jobs, the front thread twice, and room for tools */
+        /* readers, jobs, the front thread twice, two in the background, and room for tools */
         .readers_max = (unsigned)(config->reader_threads + config->job_threads * 2 + 16),
         .inline_bytes_max = config->inline_bytes,
         .payload_bytes_max = config->payload_bytes_max,
         .clock = broker->clock,
-        .indexes = &index,
-        .indexes_count = 1,
+        .indexes = indexes,
+        .indexes_count = indexes_count,
         .sync_off = broker->options.sync_off,
     };
     return memcube_store_open(&options, &broker->store, err);
@@ -248,6 +279,9 @@ enum memos_status broker_create(
         status = start_writer(broker, err);
     }
     if (status == MEMOS_OK) {
+        status = broker_meaning_create(broker, &broker->meaning, err);
+    }
+    if (status == MEMOS_OK) {
         status = start_sockets(broker, err);
     }
     if (status != MEMOS_OK) {
@@ -297,8 +331,10 @@ void broker_destroy(struct broker **broker)
         return;
     }
     atomic_store(&it->stopping, true);
+    broker_meaning_stop(it->meaning); /* what waits for vectors goes on to readers and writer */
     broker_pool_destroy(&it->readers);
     broker_pool_destroy(&it->jobs);
+    broker_meaning_end(it->meaning); /* its background hands in to the writer, too */
     memcube_writer_destroy(&it->writer);
     requests_free(it);
     broker_hang_up(it);
@@ -309,8 +345,9 @@ void broker_destroy(struct broker **broker)
     broker_events_destroy(&it->events);
     broker_imports_destroy(&it->imports);
     broker_access_drop(&it->access);
+    broker_meaning_destroy(&it->meaning);
     memcube_store_close(&it->store);
-    retrieval_lexical_destroy(&it->lexical);
+    retrieval_destroy(&it->retrieval);
     if (it->wake_fd >= 0) {
         (void)close(it->wake_fd);
     }

@@ -46,6 +46,11 @@ struct broker_config {
     uint64_t write_queue_max, write_group_max;
     uint64_t imports_max, import_bytes_max, watches_max;
 
+    const char *encoder, *encoder_weights, *encoder_key_file;
+    uint64_t encoder_threads, encoder_queue_max;
+    const char *vector_codes, *vector_index;
+    uint64_t vector_cache_bytes, vector_index_from;
+
     uint64_t reader_threads, job_threads;
 
     int64_t default_deadline_ms, sweep_interval_ms, watch_lease_ms;

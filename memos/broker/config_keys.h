@@ -44,6 +44,27 @@
         "largest archive that may be imported")                                                    \
     X("watches_max", COUNT, watches_max, 1, 1 << 20, "4096", true,                                 \
         "spaces that are watched at once")                                                         \
+    X("encoder", TEXT, encoder, 0, 0, "auto", false,                                               \
+        "what makes vectors: auto, minilm, ngrams, none, a name of memosctl encoder list, a "      \
+        "folder, "                                                                                 \
+        "or URL#MODEL of an OpenAI-compatible endpoint; auto: minilm when it is there, else "      \
+        "ngrams")                                                                                  \
+    X("encoder_weights", TEXT, encoder_weights, 0, 0, "f32", false,                                \
+        "an encoder's weights in memory: f32, bf16 or int8")                                       \
+    X("encoder_key_file", TEXT, encoder_key_file, 0, 0, "", false,                                 \
+        "file with the bearer token of an endpoint")                                               \
+    X("encoder_threads", COUNT, encoder_threads, 0, 256, "0", false,                               \
+        "threads that compute vectors; 0: one a processor, at most 16")                            \
+    X("encoder_queue_max", COUNT, encoder_queue_max, 1, 1 << 24, "16384", false,                   \
+        "texts that wait for a vector; what comes beyond is encoded after it was written")         \
+    X("vector_codes", TEXT, vector_codes, 0, 0, "e4m3", false,                                     \
+        "how new vectors are stored: e4m3, e5m2, int8, f16 or f32")                                \
+    X("vector_cache_bytes", SIZE, vector_cache_bytes, 1 << 20, 1ull << 46, "1G", false,            \
+        "vectors kept in memory for searching; the least used spaces go first")                    \
+    X("vector_index", TEXT, vector_index, 0, 0, "auto", false,                                     \
+        "approximate index of large spaces: auto, none, hnsw, ivf-flat, ivf-sq8 or ivf-pq")        \
+    X("vector_index_from", COUNT, vector_index_from, 1000, 1ull << 40, "50000", false,             \
+        "spaces with fewer vectors are searched exactly")                                          \
     X("reader_threads", COUNT, reader_threads, 0, 256, "0", false,                                 \
         "threads that read and search; 0: one a processor, at least 2, at most 16")                \
     X("job_threads", COUNT, job_threads, 1, 64, "2", false,                                        \

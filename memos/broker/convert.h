@@ -18,10 +18,14 @@
 #include "proto/client.h"
 #include "proto/envelope.h"
 #include "retrieval/search.h"
+#include "retrieval/vote.h"
 
 enum {
     BROKER_BATCH_MAX = 1000,   /* drafts, changes, ids, results of one request */
-    BROKER_SEARCHES_MAX = 256, /* in one SearchMany */
+    BROKER_SEARCHES_MAX = 256, /* in one SearchMany; texts in one Classify */
+    BROKER_TREE_LEVELS_MAX = 8,
+    BROKER_EXAMPLES_PRESET = 3,
+    BROKER_EXAMPLES_MAX = 20,
     BROKER_COUNT_PRESET = 100, /* of list and log when the client names none */
     BROKER_TOP_K_PRESET = 10,
     BROKER_QUERY_BYTES_MAX = 64 * 1024,
@@ -43,7 +47,29 @@ struct broker_call_get {
 struct broker_call_search {
     struct retrieval_query query;
     struct memos_bytes space;
-    bool no_payload, ids_only;
+    bool no_payload, ids_only, explain;
+    size_t neighbours;
+    enum memos_status status; /* not OK: its space's name is none */
+    struct memos_error err;
+};
+
+struct broker_call_classify {
+    struct memos_bytes *texts;
+    size_t count;
+    struct memos_bytes tag_prefix;
+    struct memcube_filter filter;
+    struct memcube_as_of as_of;
+    size_t top_k;
+    float margin, temperature;
+    enum retrieval_method method;
+};
+
+struct broker_call_tree {
+    uint32_t path[BROKER_TREE_LEVELS_MAX];
+    size_t path_count;
+    struct memos_bytes text; /* instead of a path; empty: none */
+    bool build;
+    size_t examples;
 };
 
 struct broker_call_import {
@@ -73,6 +99,8 @@ struct broker_call {
             struct broker_call_search *searches;
             size_t count;
         } search;
+        struct broker_call_classify classify;
+        struct broker_call_tree tree;
         struct {
             uint64_t from;
             size_t count_max;

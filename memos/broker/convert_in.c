@@ -378,8 +378,30 @@ static void list_make(struct intake *in, const Memos__List *body, struct broker_
     };
 }
 
+/* Bits of the parts of the ranking that are to be left out. */
+static unsigned intake_without(struct intake *in, char *const *names, size_t count)
+{
+    unsigned bits = 0;
+    for (size_t i = 0; i < count && in->status == MEMOS_OK; i++) {
+        enum retrieval_part part = retrieval_part_of(memos_bytes_of(names[i]));
+        if (part == RETRIEVAL_PARTS) {
+            intake_fail(in, MEMOS_INVALID, "the ranking has no part %.40s", names[i]);
+        } else {
+            bits |= 1u << part;
+        }
+    }
+    return bits;
+}
+
 static struct broker_call_search search_one(struct intake *in, const Memos__Search *body)
 {
+    if (body->mode > RETRIEVAL_VECTORS) {
+        intake_fail(in, MEMOS_INVALID, "a search has mode 0, 1 or 2, not %u", body->mode);
+    }
+    if (body->neighbours > RETRIEVAL_NEIGHBOURS_MAX) {
+        intake_fail(in, MEMOS_TOO_LARGE, "at most %d neighbours are given, not %u",
+            RETRIEVAL_NEIGHBOURS_MAX, body->neighbours);
+    }
     struct broker_call_search out = {
         .query =
             {
@@ -388,17 +410,23 @@ static struct broker_call_search search_one(struct intake *in, const Memos__Sear
                 .filter = intake_filter(in, body->filter),
                 .as_of = intake_as_of(in, body->as_of),
                 .top_k = intake_count(in, body->top_k, BROKER_TOP_K_PRESET),
+                .mode = (enum retrieval_mode)body->mode,
+                .without = intake_without(in, body->without, body->n_without),
+                .now_us = body->now_us,
             },
         .space = memos_bytes_of(body->space),
         .no_payload = body->no_payload,
         .ids_only = body->ids_only,
+        .explain = body->explain,
+        .neighbours = body->neighbours,
     };
     if (in->status == MEMOS_OK) {
-        in->status = memcube_space_check(out.space, in->err);
+        out.status = memcube_space_check(out.space, &out.err);
     }
     return out;
 }
 
+/* A space's name that cannot be one is that search's own mistake, not the others'. */
 static void searches_make(
     struct intake *in, Memos__Search *const *bodies, size_t count, struct broker_call *out)
 {
@@ -410,6 +438,64 @@ static void searches_make(
         out->search.searches[i] = search_one(in, bodies[i]);
     }
     out->search.count = count;
+}
+
+static float intake_share(
+    struct intake *in, const char *name, float value, float preset, float most)
+{
+    if (!(value >= 0.0f && value <= most)) {
+        intake_fail(in, MEMOS_INVALID, "%s lies between 0 and %g", name, (double)most);
+    }
+    return value > 0.0f ? value : preset;
+}
+
+static void classify_make(struct intake *in, const Memos__Classify *body, struct broker_call *out)
+{
+    struct broker_call_classify *call = &out->classify;
+    if (!batch_fits(in, "texts", body->n_texts, BROKER_SEARCHES_MAX)) {
+        return;
+    }
+    if (body->method > RETRIEVAL_METHOD_INTERPOLATION) {
+        intake_fail(
+            in, MEMOS_INVALID, "there is no method %u; 0 votes, 1 interpolates", body->method);
+    }
+    *call = (struct broker_call_classify){
+        .texts = intake_take(in, body->n_texts, sizeof *call->texts),
+        .count = body->n_texts,
+        .tag_prefix = intake_text(in, "tag_prefix", body->tag_prefix, MEMCUBE_NAME_BYTES_MAX),
+        .filter = intake_filter(in, body->filter),
+        .as_of = intake_as_of(in, body->as_of),
+        .top_k = intake_count(in, body->top_k, RETRIEVAL_VOTE_TOP_K),
+        .margin = intake_share(in, "margin", body->margin, RETRIEVAL_VOTE_MARGIN, 2.0f),
+        .temperature =
+            intake_share(in, "temperature", body->temperature, RETRIEVAL_VOTE_TEMPERATURE, 100.0f),
+        .method = (enum retrieval_method)body->method,
+    };
+    for (size_t i = 0; i < body->n_texts && in->status == MEMOS_OK; i++) {
+        call->texts[i] = intake_text(in, "texts", body->texts[i], BROKER_QUERY_BYTES_MAX);
+    }
+}
+
+static void tree_make(struct intake *in, const Memos__Tree *body, struct broker_call *out)
+{
+    struct broker_call_tree *call = &out->tree;
+    *call = (struct broker_call_tree){
+        .path_count = body->n_path,
+        .text = intake_text(in, "text", body->text, BROKER_QUERY_BYTES_MAX),
+        .build = body->build,
+        .examples = body->examples ? body->examples : BROKER_EXAMPLES_PRESET,
+    };
+    if (body->n_path > BROKER_TREE_LEVELS_MAX) {
+        intake_fail(in, MEMOS_INVALID, "a path has at most %d steps", BROKER_TREE_LEVELS_MAX);
+        return;
+    }
+    if (body->examples > BROKER_EXAMPLES_MAX) {
+        intake_fail(
+            in, MEMOS_TOO_LARGE, "at most %d examples of a child are given", BROKER_EXAMPLES_MAX);
+    }
+    for (size_t i = 0; i < body->n_path; i++) {
+        call->path[i] = body->path[i];
+    }
 }
 
 /* ---- changing ---- */
@@ -686,6 +772,14 @@ static void reading_make(struct intake *in, const Memos__Request *request, struc
     case MEMOS__REQUEST__BODY_SEARCH_MANY:
         searches_make(in, request->search_many->searches, request->search_many->n_searches, out);
         break;
+    case MEMOS__REQUEST__BODY_CLASSIFY:
+        space_make(in, request->classify->space, out);
+        classify_make(in, request->classify, out);
+        break;
+    case MEMOS__REQUEST__BODY_TREE:
+        space_make(in, request->tree->space, out);
+        tree_make(in, request->tree, out);
+        break;
     case MEMOS__REQUEST__BODY_LOG:
         space_make(in, request->log->space, out);
         out->log.from = request->log->from;
@@ -740,6 +834,7 @@ enum memos_status broker_call_make(const Memos__Request *request, const struct m
     case MEMOS__REQUEST__BODY_GRANT_LIST:
     case MEMOS__REQUEST__BODY_KEY_LIST:
     case MEMOS__REQUEST__BODY_CANCEL:
+    case MEMOS__REQUEST__BODY_ENCODER_STATUS:
         return MEMOS_OK;
     default:
         reading_make(&in, request, out);

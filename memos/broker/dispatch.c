@@ -58,6 +58,11 @@ static const struct broker_type types[BROKER_TYPES_COUNT] = {
         .front = broker_cancel},
     [INDEX(SEARCH_MANY)] = {"search_many", BROKER_READ, BROKER_RIGHT_NONE, BROKER_NO_SPACE,
         .read = broker_search_many},
+    [INDEX(CLASSIFY)] = {"classify", BROKER_READ, BROKER_RIGHT_READ, SPACE_OF(Classify),
+        .read = broker_classify},
+    [INDEX(TREE)] = {"tree", BROKER_LONG, BROKER_RIGHT_READ, SPACE_OF(Tree), .job = broker_tree},
+    [INDEX(ENCODER_STATUS)] = {"encoder_status", BROKER_FRONT, BROKER_RIGHT_NONE, BROKER_NO_SPACE,
+        .front = broker_encoder_status},
 };
 
 const struct broker_type *broker_type_of(const Memos__Request *request)
@@ -94,6 +99,10 @@ static enum broker_right right_needed(const struct broker_request *rq)
         if (request->checkpoint->list || request->checkpoint->check) {
             needs = BROKER_RIGHT_READ;
         }
+        break;
+    case MEMOS__REQUEST__BODY_TREE:
+        /* Making it writes a version; it sees what access lists hide. */
+        needs = request->tree->build ? BROKER_RIGHT_ADMIN : needs;
         break;
     case MEMOS__REQUEST__BODY_EXPORT:
         /* A whole space cannot leave out what an access list hides. */

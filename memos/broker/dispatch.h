@@ -30,7 +30,7 @@ struct broker_type {
 
 #define BROKER_NO_SPACE SIZE_MAX
 #define BROKER_TYPES_FIRST MEMOS__REQUEST__BODY_HELLO
-#define BROKER_TYPES_COUNT (MEMOS__REQUEST__BODY_SEARCH_MANY - BROKER_TYPES_FIRST + 1)
+#define BROKER_TYPES_COUNT (MEMOS__REQUEST__BODY_ENCODER_STATUS - BROKER_TYPES_FIRST + 1)
 
 /* NULL for a body that is not known. */
 const struct broker_type *broker_type_of(const Memos__Request *request);
@@ -48,16 +48,20 @@ enum broker_class broker_dispatch_class(const struct broker_request *rq);
 /* reads.c */
 enum memos_status broker_get(struct broker_request *, struct memcube_read *, struct memos_error *);
 enum memos_status broker_list(struct broker_request *, struct memcube_read *, struct memos_error *);
-enum memos_status broker_search(
-    struct broker_request *, struct memcube_read *, struct memos_error *);
-enum memos_status broker_search_many(
-    struct broker_request *, struct memcube_read *, struct memos_error *);
 enum memos_status broker_log(struct broker_request *, struct memcube_read *, struct memos_error *);
 enum memos_status broker_history(
     struct broker_request *, struct memcube_read *, struct memos_error *);
 enum memos_status broker_spaces(
     struct broker_request *, struct memcube_read *, struct memos_error *);
 enum memos_status broker_checkpoints(
+    struct broker_request *, struct memcube_read *, struct memos_error *);
+
+/* searches.c, classify.c */
+enum memos_status broker_search(
+    struct broker_request *, struct memcube_read *, struct memos_error *);
+enum memos_status broker_search_many(
+    struct broker_request *, struct memcube_read *, struct memos_error *);
+enum memos_status broker_classify(
     struct broker_request *, struct memcube_read *, struct memos_error *);
 
 /* writes.c */
@@ -87,6 +91,9 @@ enum memos_status broker_fsck(struct broker_request *, struct memos_error *);
 enum memos_status broker_export(struct broker_request *, struct memos_error *);
 enum memos_status broker_import(struct broker_request *, struct memos_error *);
 
+/* trees.c */
+enum memos_status broker_tree(struct broker_request *, struct memos_error *);
+
 /* asks.c */
 enum memos_status broker_hello(struct broker_request *, struct memos_error *);
 enum memos_status broker_stats(struct broker_request *, struct memos_error *);
@@ -94,5 +101,6 @@ enum memos_status broker_watch(struct broker_request *, struct memos_error *);
 enum memos_status broker_cancel(struct broker_request *, struct memos_error *);
 enum memos_status broker_grant_list(struct broker_request *, struct memos_error *);
 enum memos_status broker_key_list(struct broker_request *, struct memos_error *);
+enum memos_status broker_encoder_status(struct broker_request *, struct memos_error *);
 
 #endif

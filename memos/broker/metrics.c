@@ -200,6 +200,40 @@ static void store_metrics(struct writer *to, struct broker *broker)
     plain_metrics(to, plain, sizeof plain / sizeof plain[0]);
 }
 
+static void meaning_metrics(struct writer *to, struct broker *broker)
+{
+    struct broker_meaning_status meaning;
+    struct retrieval_vectors_stats vectors;
+    broker_meaning_status(broker->meaning, &meaning);
+    retrieval_vectors_stats(retrieval_vectors_of(broker->retrieval), &vectors);
+    const struct retrieval_embedder_stats *embedder = &meaning.embedder;
+    const struct plain plain[] = {
+        {"memos_encoder_texts_total", "counter", "Texts made into vectors.", embedder->texts},
+        {"memos_encoder_batches_total", "counter", "Batches of texts encoded.", embedder->pieces},
+        {"memos_encoder_joined_total", "counter", "Batches with texts of several requests.",
+            embedder->joined},
+        {"memos_encoder_remembered_total", "counter", "Texts whose vectors were still known.",
+            embedder->remembered},
+        {"memos_encoder_failed_total", "counter", "Requests that the encoder failed.",
+            embedder->failed},
+        {"memos_encoder_refused_total", "counter", "Requests for which its queue was too full.",
+            embedder->refused},
+        {"memos_encoder_busy_microseconds_total", "counter", "Time spent in the encoder.",
+            embedder->busy_us},
+        {"memos_encoder_queue", "gauge", "Requests that wait for the encoder.", embedder->jobs_now},
+        {"memos_vectors_todo", "gauge", "Contents that wait for a vector.", meaning.todo},
+        {"memos_vectors_filled_total", "counter", "Vectors made in the background.", meaning.done},
+        {"memos_vector_tables", "gauge", "Spaces whose vectors are in memory.", vectors.tables},
+        {"memos_vector_table_bytes", "gauge", "Bytes of these.", vectors.table_bytes},
+        {"memos_vector_rows", "gauge", "Vectors in memory.", vectors.rows},
+        {"memos_vector_loads_total", "counter", "How often a space's vectors were read in.",
+            vectors.loads},
+        {"memos_vector_indexes", "gauge", "Approximate indexes in use.", vectors.ann_indexes},
+        {"memos_vector_index_bytes", "gauge", "Bytes of these.", vectors.ann_bytes},
+    };
+    plain_metrics(to, plain, sizeof plain / sizeof plain[0]);
+}
+
 enum memos_status broker_metrics_make(
     struct broker_request *rq, Memos__StatsResult *out, struct memos_error *err)
 {
@@ -212,5 +246,6 @@ enum memos_status broker_metrics_make(
     latency_metrics(&to, &rq->broker->metrics);
     front_metrics(&to, rq->broker);
     store_metrics(&to, rq->broker);
+    meaning_metrics(&to, rq->broker);
     return to.status;
 }

@@ -11,7 +11,7 @@ static enum memos_status find_space(
     return broker_reader_space(rq->reader, rq->call.space, out, err);
 }
 
-static void count_read(
+void broker_count_read(
     struct broker_request *rq, const struct memcube_space *space, const struct memos_id *id)
 {
     struct memos_clock *clock = &rq->broker->clock;
@@ -25,11 +25,6 @@ static enum memos_status fail_full(struct memos_error *err)
 
 /* ---- one cube into a reply ---- */
 
-/* What of a version goes into the reply. */
-struct wanted {
-    bool payload, path, behaviour;
-};
-
 /* A payload that lies in a file of its own can be read there by who owns the files. */
 static bool may_read_files(const struct broker_request *rq)
 {
@@ -38,7 +33,7 @@ static bool may_read_files(const struct broker_request *rq)
 
 static enum memos_status add_payload(struct broker_request *rq, struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version,
-    const struct wanted *wanted, Memos__Cube *out, struct memos_error *err)
+    const struct broker_wanted *wanted, Memos__Cube *out, struct memos_error *err)
 {
     struct memos_bytes bytes;
     enum memos_status status;
@@ -75,11 +70,9 @@ static enum memos_status add_behaviour(struct memcube_read *read, const struct m
     return MEMOS_OK;
 }
 
-/* The whole of a version. A forgotten one is its header; the payload that is missing is no error
- * here. */
-static enum memos_status cube_fill(struct broker_request *rq, struct memcube_read *read,
+enum memos_status broker_cube_fill(struct broker_request *rq, struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version,
-    const struct wanted *wanted, Memos__Cube *out, struct memos_error *err)
+    const struct broker_wanted *wanted, Memos__Cube *out, struct memos_error *err)
 {
     enum memos_status status = broker_cube_make(&rq->work, version, out, err);
     bool has_payload = version->state != MEMCUBE_STATE_FORGOTTEN;
@@ -135,8 +128,8 @@ static enum memos_status get_ids(struct broker_request *rq, struct memcube_read 
 }
 
 static enum memos_status get_one(struct broker_request *rq, struct memcube_read *read,
-    const struct memcube_space *space, const struct memos_id *id, const struct wanted *wanted,
-    Memos__Cube *out, struct memos_error *err)
+    const struct memcube_space *space, const struct memos_id *id,
+    const struct broker_wanted *wanted, Memos__Cube *out, struct memos_error *err)
 {
     struct memcube_version version;
     enum memos_status status = memcube_version_get(
@@ -145,10 +138,10 @@ static enum memos_status get_one(struct broker_request *rq, struct memcube_read 
         status = broker_request_sees_version(rq, read, space, &version, err);
     }
     if (status == MEMOS_OK) {
-        status = cube_fill(rq, read, space, &version, wanted, out, err);
+        status = broker_cube_fill(rq, read, space, &version, wanted, out, err);
     }
     if (status == MEMOS_OK && !rq->envelope->get->peek) {
-        count_read(rq, space, id);
+        broker_count_read(rq, space, id);
     }
     return status;
 }
@@ -157,7 +150,7 @@ enum memos_status broker_get(
     struct broker_request *rq, struct memcube_read *read, struct memos_error *err)
 {
     const Memos__Get *body = rq->envelope->get;
-    const struct wanted wanted = {!body->no_payload, body->path, body->behaviour};
+    const struct broker_wanted wanted = {!body->no_payload, body->path, body->behaviour};
     const struct memos_id *ids = NULL;
     struct memcube_space space;
     Memos__Cubes *cubes;
@@ -187,7 +180,7 @@ enum memos_status broker_list(
     struct broker_request *rq, struct memcube_read *read, struct memos_error *err)
 {
     struct memcube_list_query *query = &rq->call.list;
-    const struct wanted wanted = {.payload = rq->envelope->list->payload};
+    const struct broker_wanted wanted = {.payload = rq->envelope->list->payload};
     struct memcube_version *versions;
     struct memcube_space space;
     Memos__Cubes *cubes;
@@ -208,7 +201,7 @@ enum memos_status broker_list(
         status = cubes_make(rq, count, &cubes, err);
     }
     for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
-        status = cube_fill(rq, read, &space, &versions[i], &wanted, cubes->cubes[i], err);
+        status = broker_cube_fill(rq, read, &space, &versions[i], &wanted, cubes->cubes[i], err);
         cubes->n_cubes = i + 1;
     }
     if (status == MEMOS_OK) {
@@ -220,7 +213,7 @@ enum memos_status broker_list(
 enum memos_status broker_history(
     struct broker_request *rq, struct memcube_read *read, struct memos_error *err)
 {
-    const struct wanted wanted = {.payload = rq->envelope->history->payload};
+    const struct broker_wanted wanted = {.payload = rq->envelope->history->payload};
     size_t count_max = rq->call.history.count_max, count = 0;
     struct memcube_version *versions = memos_arena_take(&rq->work, count_max, sizeof *versions);
     struct memcube_space space;
@@ -237,146 +230,14 @@ enum memos_status broker_history(
     for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
         status = broker_request_sees_version(rq, read, &space, &versions[i], err);
         if (status == MEMOS_OK) {
-            status = cube_fill(rq, read, &space, &versions[i], &wanted, cubes->cubes[i], err);
+            status =
+                broker_cube_fill(rq, read, &space, &versions[i], &wanted, cubes->cubes[i], err);
         }
         cubes->n_cubes = i + 1;
     }
     if (status == MEMOS_OK && count == count_max) {
         cubes->next = (uint64_t)versions[count - 1].number + 1;
     }
-    return status;
-}
-
-/* ---- search ---- */
-
-static enum memos_status hit_fill(struct broker_request *rq, struct memcube_read *read,
-    const struct memcube_space *space, const struct broker_call_search *search,
-    const struct retrieval_hit *from, Memos__Hit *out, struct memos_error *err)
-{
-    const struct wanted wanted = {.payload = !search->no_payload};
-    struct memcube_version version;
-    Memos__Cube *cube = memos_arena_take(&rq->work, 1, sizeof *cube);
-    struct memos_id *id = memos_arena_take(&rq->work, 1, sizeof *id);
-
-    memos__hit__init(out);
-    out->cube = cube;
-    out->score = from->score;
-    enum memos_status status = cube && id ? memcube_version_of_doc(read, space, from->doc,
-                                                &search->query.as_of, &version, err)
-                                          : fail_full(err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
-    if (!search->ids_only) {
-        count_read(rq, space, &version.id);
-        return cube_fill(rq, read, space, &version, &wanted, cube, err);
-    }
-    memos__cube__init(cube);
-    *id = version.id;
-    cube->id = (ProtobufCBinaryData){.len = sizeof id->bytes, .data = id->bytes};
-    cube->number = version.number;
-    return broker_text_make(&rq->work, version.description.external_id, &cube->external_id, err);
-}
-
-static enum memos_status search_fill(struct broker_request *rq, struct memcube_read *read,
-    const struct memcube_space *space, struct broker_call_search *search, Memos__Hits *out,
-    struct memos_error *err)
-{
-    size_t count = 0;
-    void **pointers = NULL;
-    struct retrieval_hit *found = memos_arena_take(&rq->work, search->query.top_k, sizeof *found);
-    enum memos_status status = found ? retrieval_lexical_search(rq->broker->lexical, read, space,
-                                           &search->query, found, &count, err)
-                                     : fail_full(err);
-    if (status == MEMOS_OK) {
-        status = broker_array_make(&rq->work, count, sizeof(Memos__Hit), &pointers, err);
-    }
-    for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
-        status = hit_fill(rq, read, space, search, &found[i], pointers[i], err);
-    }
-    if (status == MEMOS_OK) {
-        out->hits = (Memos__Hit **)pointers;
-        out->n_hits = count;
-        status = memcube_as_of_seq(read, space, &search->query.as_of, &out->seq, err);
-    }
-    return status;
-}
-
-static enum memos_status search_one(struct broker_request *rq, struct memcube_read *read,
-    struct broker_call_search *search, struct memos_bytes viewer, Memos__Hits **out,
-    struct memos_error *err)
-{
-    struct memos_clock *clock = &rq->broker->clock;
-    int64_t begin_us = clock->mono_us(clock->self);
-    struct memcube_space space;
-    Memos__Hits *hits = memos_arena_take(&rq->work, 1, sizeof *hits);
-
-    search->query.filter.viewer = viewer;
-    enum memos_status status =
-        hits ? broker_reader_space(rq->reader, search->space, &space, err) : fail_full(err);
-    if (status == MEMOS_OK) {
-        memos__hits__init(hits);
-        status = search_fill(rq, read, &space, search, hits, err);
-    }
-    if (status == MEMOS_OK) {
-        hits->micros = (uint64_t)(clock->mono_us(clock->self) - begin_us);
-        *out = hits;
-    }
-    return status;
-}
-
-enum memos_status broker_search(
-    struct broker_request *rq, struct memcube_read *read, struct memos_error *err)
-{
-    Memos__Hits *hits = NULL;
-    enum memos_status status =
-        search_one(rq, read, &rq->call.search.searches[0], rq->viewer, &hits, err);
-    if (status == MEMOS_OK) {
-        rq->reply.body_case = MEMOS__REPLY__BODY_HITS;
-        rq->reply.hits = hits;
-    }
-    return status;
-}
-
-/* One of many: its own right, its own status. */
-static enum memos_status search_of_many(struct broker_request *rq, struct memcube_read *read,
-    struct broker_call_search *search, Memos__HitsOrError *out, struct memos_error *err)
-{
-    struct memos_error own = {0};
-    enum broker_right right = broker_access_right(rq->access, rq->principal, search->space);
-    struct memos_bytes nobody = {NULL, 0};
-    enum memos_status status =
-        right >= BROKER_RIGHT_READ
-            ? search_one(rq, read, search, right == BROKER_RIGHT_ADMIN ? nobody : rq->viewer,
-                  &out->hits, &own)
-            : broker_request_denied(rq, BROKER_RIGHT_READ, search->space, &own);
-    out->status = (uint32_t)status;
-    if (status == MEMOS_OK) {
-        return broker_request_check(rq, err);
-    }
-    return broker_text_make(&rq->work, memos_bytes_of(own.text), &out->message, err);
-}
-
-enum memos_status broker_search_many(
-    struct broker_request *rq, struct memcube_read *read, struct memos_error *err)
-{
-    size_t count = rq->call.search.count;
-    void **pointers = NULL;
-    Memos__HitsMany *many = memos_arena_take(&rq->work, 1, sizeof *many);
-    enum memos_status status =
-        broker_array_make(&rq->work, count, sizeof(Memos__HitsOrError), &pointers, err);
-    if (!many || status != MEMOS_OK) {
-        return fail_full(err);
-    }
-    for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
-        memos__hits_or_error__init(pointers[i]);
-        status = search_of_many(rq, read, &rq->call.search.searches[i], pointers[i], err);
-    }
-    memos__hits_many__init(many);
-    many->results = (Memos__HitsOrError **)pointers;
-    many->n_results = count;
-    rq->reply.body_case = MEMOS__REPLY__BODY_HITS_MANY;
-    rq->reply.hits_many = many;
     return status;
 }
 

@@ -35,6 +35,7 @@ void broker_request_reset(struct broker_request *rq)
     struct broker *broker = rq->broker;
     struct memos_arena arena = rq->arena, work = rq->work;
 
+    broker_meaning_release(rq);
     broker_access_drop(&rq->access);
     broker_session_drop(&rq->session);
     memos_frames_free(&rq->message);

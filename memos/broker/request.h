@@ -19,6 +19,7 @@
 
 struct broker;
 struct broker_type;
+struct broker_meant;
 
 /* Where a client came in. */
 enum broker_door { BROKER_DOOR_IPC, BROKER_DOOR_TCP, BROKER_DOORS };
@@ -91,6 +92,8 @@ struct broker_request {
     bool on_front;                /* runs on the front thread, which must not be kept long */
     bool too_long;                /* it would keep it long: nothing was done, give it to a reader */
 
+    struct broker_meant *meant; /* vectors of its texts; NULL: not asked for */
+
     struct memos_arena work; /* the reply */
     Memos__Reply reply;
     struct memos_bytes *payloads;
@@ -152,6 +155,24 @@ MEMOS_MUST_USE enum memos_status broker_request_sees_version(const struct broker
 MEMOS_MUST_USE enum memos_status broker_request_sees(const struct broker_request *rq,
     struct memcube_read *read, const struct memcube_space *space, const struct memos_id *id,
     struct memos_error *err);
+
+/* ---- cubes in replies (reads.c) -------------------------------------------------------------- */
+
+/* What of a version goes into the reply. */
+struct broker_wanted {
+    bool payload, path, behaviour;
+};
+
+/* The whole of a version. A forgotten one is its header; the payload that is missing is no error
+ * here. */
+MEMOS_MUST_USE enum memos_status broker_cube_fill(struct broker_request *rq,
+    struct memcube_read *read, const struct memcube_space *space,
+    const struct memcube_version *version, const struct broker_wanted *wanted, Memos__Cube *out,
+    struct memos_error *err);
+
+/* Count a read of a cube. */
+void broker_count_read(
+    struct broker_request *rq, const struct memcube_space *space, const struct memos_id *id);
 
 void broker_session_drop(struct broker_session **session);
 

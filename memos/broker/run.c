@@ -106,11 +106,27 @@ static void fail_without_worker(struct broker_request *rq)
     broker_reply_push(rq->broker, &rq->answer);
 }
 
+/* Questions come back here with their vectors. */
+static void read_again(struct broker_request *rq)
+{
+    rq->next = NULL;
+    broker_pool_submit(rq->broker->readers, rq, rq, 1);
+}
+
+/* Has somebody else got it, to make vectors of its questions? */
+static bool read_waits(struct broker_request *rq)
+{
+    return !rq->meant && broker_request_check(rq, NULL) == MEMOS_OK &&
+           broker_request_convert(rq, NULL) == MEMOS_OK && broker_meaning_prepare(rq, read_again);
+}
+
 /* Large changes are converted here, off the front thread, and then go on to the writer. */
 static void reader_run(void *worker, struct broker_request *rq)
 {
     if (broker_dispatch_class(rq) == BROKER_WRITE) {
         broker_run_write(rq);
+    } else if (read_waits(rq)) {
+        return;
     } else if (!worker) {
         fail_without_worker(rq);
     } else {
@@ -165,17 +181,26 @@ static void write_done(void *self, enum memos_status status, const struct memos_
     broker_reply_push(rq->broker, &rq->answer);
 }
 
-void broker_run_write(struct broker_request *rq)
+static void write_submit(struct broker_request *rq)
 {
     struct memos_error err = {0};
     rq->job = (struct memcube_writer_job){.run = write_run, .done = write_done, .self = rq};
-    enum memos_status status = broker_request_convert(rq, &err);
-    if (status == MEMOS_OK) {
-        status = memcube_writer_submit(rq->broker->writer, &rq->job, &err);
-    }
+    const enum memos_status status = memcube_writer_submit(rq->broker->writer, &rq->job, &err);
     if (status != MEMOS_OK) {
         broker_request_begin(rq);
         write_done(rq, status, &err);
+    }
+}
+
+void broker_run_write(struct broker_request *rq)
+{
+    struct memos_error err = {0};
+    const enum memos_status status = broker_request_convert(rq, &err);
+    if (status != MEMOS_OK) {
+        broker_request_begin(rq);
+        write_done(rq, status, &err);
+    } else if (!broker_meaning_prepare(rq, write_submit)) {
+        write_submit(rq);
     }
 }
 

@@ -9,11 +9,12 @@
 #include "memos/broker/dispatch.h"
 #include "memos/broker/events.h"
 #include "memos/broker/imports.h"
+#include "memos/broker/meaning.h"
 #include "memos/broker/metrics.h"
 #include "memos/broker/pool.h"
 #include "memos/broker/zap.h"
 #include "proto/client.h"
-#include "retrieval/lexical.h"
+#include "retrieval/search.h"
 
 enum { BROKER_SESSION_BUCKETS = 4096, BROKER_SPARE_MAX = 512 };
 
@@ -29,7 +30,8 @@ struct broker {
     /* set once, read by all */
     struct broker_options options;
     struct memos_clock clock;
-    struct retrieval_lexical *lexical;
+    struct retrieval *retrieval;
+    struct broker_meaning *meaning;
     struct memcube_store *store;
     struct memcube_writer *writer;
     struct memos_key_pair keys;               /* CURVE; empty without */

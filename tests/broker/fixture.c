@@ -29,8 +29,9 @@ void fixture_start(struct fixture *fixture, const char *settings)
     (void)snprintf(text, sizeof text,
         "data_dir = \"%s/data\"\n"
         "listen = [\"ipc://%s/b\", \"tcp://127.0.0.1:*\"]\n"
-        "%s",
-        fixture->folder, fixture->folder, settings);
+        "%s%s",
+        fixture->folder, fixture->folder,
+        strstr(settings, "encoder =") ? "" : "encoder = \"ngrams\"\n", settings);
     assert_int_equal(broker_config_init(&fixture->config, NULL), MEMOS_OK);
     if (broker_config_parse(&fixture->config, "test", memos_bytes_of(text), &err) != MEMOS_OK ||
         broker_config_check(&fixture->config, &err) != MEMOS_OK) {
