@@ -1,7 +1,8 @@
 """memosctl asks for words, meaning, labels and trees as it was told to, and shows what comes back.
 
 If this failed, somebody who asks why a memory was found would get no answer, or a wrong one; or a
-text from a memory would reach his terminal as it is. The broker is one that answers as a test wants.
+text from a memory would reach his terminal as it is. The broker is one that answers as a test
+wants.
 """
 import json
 import os
