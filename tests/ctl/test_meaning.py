@@ -1,7 +1,8 @@
 """memosctl asks for words, meaning, labels and trees as it was told to, and shows what comes back.
 
 If this failed, somebody who asks why a memory was found would get no answer, or a wrong one; or a
-text from a memory would reach his terminal as it is. The broker is one that answers as a test wants.
+text from a memory would reach his terminal as it is. The broker is one that answers as a test
+wants.
 """
 import json
 import os
@@ -125,9 +126,10 @@ class Meaning(unittest.TestCase):
                                       pb.Label(name="b\x1bank", weight=0.25)],
                               best_cosine=0.5, examples=[pb.Ref(id=ID.bytes, number=1)])])}
         shown = self.ctl("classify", "me", "a text", "--top-k", "7", "--margin", "0.25",
-                         "--interpolate", "--temperature", "0.5", "--speaker", "Ada")
+                         "--method", "interpolation", "--temperature", "0.5",
+                         "--speaker", "Ada")
         self.assertEqual(self.seen[-1].body, pb.Classify(
-            space="me", texts=["a text"], tag_prefix="label:", top_k=7, margin=0.25, method=1,
+            space="me", texts=["a text"], tag_prefix="label:", top_k=7, margin=0.25, method=2,
             temperature=0.5, filter=pb.Filter(speaker="Ada")))
         self.assertEqual([line.split() for line in shown.stdout.splitlines()[1:]],
                          [["0.75", "travel"], ["0.25", "b\\x1bank"]])
@@ -140,7 +142,7 @@ class Meaning(unittest.TestCase):
             "labels": [{"name": "travel", "weight": 0.75}, {"name": "b\x1bank", "weight": 0.25}]}])
         self.ctl("classify", "me", "one", "two", code=CORRUPT)
         for wrong in (("--margin", "-1"), ("--margin", "x"), ("--temperature", "0"),
-                      ("--top-k", "0")):
+                      ("--top-k", "0"), ("--method", "guess")):
             self.ctl("classify", "me", "a", *wrong, code=INVALID)
 
     def test_correct(self) -> None:

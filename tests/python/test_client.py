@@ -294,7 +294,7 @@ class Reads(Case):
         self.assertEqual([len(r.body.texts) for r in self.seen], [256, 44])
         self.assertEqual(self.seen[1].body, pb.Classify(
             space="s", texts=[f"t{n}" for n in range(256, 300)], tag_prefix="label:", top_k=7,
-            margin=0.25, method=1, temperature=0.5, as_of=pb.AsOf(seq=4)))
+            margin=0.25, method=2, temperature=0.5, as_of=pb.AsOf(seq=4)))
         self.assertEqual(answers[0].labels, [memos.Label("t0", 0.75), memos.Label("else", 0.25)])
         self.assertEqual((answers[0].best_cosine, answers[0].examples),
                          (0.5, [memos.Ref(ID, 1)]))

@@ -18,6 +18,7 @@ enum { VOICES_MAX = 64, LABELS_MAX = 8 };
 
 static const struct retrieval_vote_options vote = {
     .method = RETRIEVAL_METHOD_VOTE, .margin = RETRIEVAL_VOTE_MARGIN};
+static const struct retrieval_vote_options weighted = {.method = RETRIEVAL_METHOD_WEIGHTED};
 static const struct retrieval_vote_options interpolation = {
     .method = RETRIEVAL_METHOD_INTERPOLATION, .temperature = RETRIEVAL_VOTE_TEMPERATURE};
 
@@ -57,6 +58,8 @@ static void test_nobody_votes(void **state)
     assert_int_equal(retrieval_vote(&vote, NULL, 0, out, &examples), 0);
     assert_int_equal(examples, 0);
     assert_int_equal(retrieval_vote(&interpolation, NULL, 0, out, &examples), 0);
+    assert_int_equal(examples, 0);
+    assert_int_equal(retrieval_vote(&weighted, NULL, 0, out, &examples), 0);
     assert_int_equal(examples, 0);
 }
 
@@ -98,13 +101,44 @@ static void test_an_example_with_two_labels_is_one_example(void **state)
 {
     (void)state;
     const struct retrieval_voice voices[] = {
-        {4, 1, 0.90f, 1}, {4, 2, 0.90f, 1}, {5, 2, 0.89f, 1}, {6, 3, 0.50f, 1}};
+        {0, 1, 0.90f, 1}, {0, 2, 0.90f, 1}, {1, 2, 0.89f, 1}, {2, 3, 0.50f, 1}};
     struct retrieval_share out[4];
     size_t examples;
     assert_int_equal(retrieval_vote(&vote, voices, 4, out, &examples), 2);
     assert_int_equal(examples, 2);
     assert_int_equal(out[0].label, 2);
     assert_float_equal(out[0].weight, 2.0 / 3, 1e-6);
+}
+
+static void test_nearness_weighs_and_two_of_a_label_are_heard(void **state)
+{
+    (void)state;
+    /* weights 0.5, 0.4, 0.35, 0.3, 0: two taught just now beat four of an old label */
+    struct result r = COUNT(&weighted, V(1, 0.9f, 1), V(2, 0.8f, 1), V(1, 0.75f, 1), V(2, 0.7f, 1),
+        V(2, 0.65f, 1), V(2, 0.62f, 1), V(2, 0.4f, 1));
+    assert_int_equal(r.count, 2);
+    assert_int_equal(r.examples, 4);
+    assert_int_equal(r.shares[0].label, 1);
+    assert_float_equal(r.shares[0].weight, 0.85 / 1.55, 1e-5);
+    assert_float_equal(r.shares[1].weight, 0.7 / 1.55, 1e-5);
+    assert_int_equal(r.shares[1].voices, RETRIEVAL_VOICES_OF_LABEL);
+
+    /* all as near: all alike, so the newest wins; one alone wins, too */
+    r = COUNT(&weighted, V(1, 0.5f, 1), V(2, 0.5f, 3), V(3, 0.5f, 2));
+    assert_int_equal(r.count, 3);
+    assert_int_equal(r.shares[0].label, 2);
+    assert_float_equal(r.shares[0].weight, 1.0 / 3, 1e-6);
+    r = COUNT(&weighted, V(9, -0.5f, 1));
+    assert_int_equal(r.count, 1);
+    assert_float_equal(r.shares[0].weight, 1.0, 0);
+}
+
+static void test_the_usual_number_of_examples(void **state)
+{
+    (void)state;
+    assert_int_equal(retrieval_vote_top_k(RETRIEVAL_METHOD_WEIGHTED), 20);
+    assert_int_equal(retrieval_vote_top_k(RETRIEVAL_METHOD_VOTE), 5);
+    assert_int_equal(retrieval_vote_top_k(RETRIEVAL_METHOD_INTERPOLATION), 10);
 }
 
 static void test_interpolation_weighs_by_distance(void **state)
@@ -138,6 +172,19 @@ static int nearest_first(const void *a, const void *b)
     return x > y ? -1 : x < y;
 }
 
+static double weight_by_hand(const struct retrieval_vote_options *options,
+    const struct retrieval_voice *voices, size_t count, size_t i)
+{
+    float last = voices[count - 1].cosine;
+    if (options == &weighted) {
+        return last == voices[0].cosine ? 1.0 : (double)voices[i].cosine - (double)last;
+    }
+    if (options == &vote) {
+        return voices[i].cosine >= voices[0].cosine - options->margin ? 1.0 : 0.0;
+    }
+    return exp(-(2.0 - 2.0 * (double)voices[i].cosine) / 0.1);
+}
+
 /* Weights sum to 1 and fall; every label is there once; a count by hand gives the same. */
 static void test_random_votes(void **state)
 {
@@ -149,7 +196,9 @@ static void test_random_votes(void **state)
         struct retrieval_voice voices[VOICES_MAX];
         double wanted[LABELS_MAX] = {0}, total = 0, sum = 0;
         size_t count = 1 + (size_t)(erand48(random) * (VOICES_MAX - 1));
-        const struct retrieval_vote_options *options = round % 2 ? &vote : &interpolation;
+        const struct retrieval_vote_options *options =
+            (const struct retrieval_vote_options *[]){&vote, &interpolation, &weighted}[round % 3];
+        size_t heard[LABELS_MAX] = {0}, farthest = 0;
         for (size_t i = 0; i < count; i++) {
             voices[i] = V((uint32_t)(erand48(random) * LABELS_MAX),
                 (float)(0.8 + floor(erand48(random) * 20) / 100), nrand48(random) % 5);
@@ -157,11 +206,13 @@ static void test_random_votes(void **state)
         qsort(voices, count, sizeof *voices, nearest_first);
         struct result r = count_voices(options, voices, count);
         for (size_t i = 0; i < count; i++) {
-            double distance = 2.0 - 2.0 * (double)voices[i].cosine;
-            bool is_near = voices[i].cosine >= voices[0].cosine - options->margin;
-            double weight = round % 2 ? (is_near ? 1.0 : 0.0) : exp(-distance / 0.1);
-            wanted[voices[i].label] += weight;
-            total += weight;
+            double weight = weight_by_hand(options, voices, count, i);
+            heard[voices[i].label] += weight > 0;
+            if (options != &weighted || heard[voices[i].label] <= RETRIEVAL_VOICES_OF_LABEL) {
+                wanted[voices[i].label] += weight;
+                total += weight;
+                farthest = weight > 0 ? i + 1 : farthest;
+            }
         }
         for (size_t i = 0; i < r.count; i++) {
             assert_float_equal(r.shares[i].weight, wanted[r.shares[i].label] / total, 1e-5);
@@ -170,7 +221,7 @@ static void test_random_votes(void **state)
             sum += (double)r.shares[i].weight;
         }
         assert_float_equal(sum, 1.0, 1e-5);
-        assert_true(r.examples >= 1 && r.examples <= count);
+        assert_int_equal(r.examples, farthest);
     }
 }
 
@@ -181,6 +232,8 @@ int main(void)
         cmocka_unit_test(test_most_voices_within_the_margin_win),
         cmocka_unit_test(test_ties_go_to_the_nearest_then_to_the_newest),
         cmocka_unit_test(test_an_example_with_two_labels_is_one_example),
+        cmocka_unit_test(test_nearness_weighs_and_two_of_a_label_are_heard),
+        cmocka_unit_test(test_the_usual_number_of_examples),
         cmocka_unit_test(test_interpolation_weighs_by_distance),
         cmocka_unit_test(test_random_votes),
     };

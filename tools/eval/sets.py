@@ -1,7 +1,8 @@
 """The data sets as retrieval tasks: which texts go into which space, what is asked, what counts.
 
 A loader takes the folder of a set and a number of questions (0: all of them) and gives a Task. Ids
-of texts are external ids of cubes; what a question wants are such ids, or what `judge` makes of them.
+of texts are external ids of cubes; what a question wants are such ids, or what `judge` makes of
+them.
 """
 from __future__ import annotations
 

@@ -15,12 +15,31 @@ static char *prefix_of(const struct ctl *ctl)
 
 /* ---- labels ---- */
 
+static enum memos_status take_method(struct ctl *ctl, uint32_t *out, struct memos_error *err)
+{
+    static const char *const names[] = {"weighted", "vote", "interpolation"}; /* as in the schema */
+    const char *given = ctl_args_value(ctl->args, CTL_METHOD);
+    *out = 0;
+    for (uint32_t i = 0; given && i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(given, names[i]) == 0) {
+            *out = i;
+            return MEMOS_OK;
+        }
+    }
+    return given ? memos_fail(err, MEMOS_INVALID,
+                       "--method takes weighted, vote or interpolation, not '%.40s'", given)
+                 : MEMOS_OK;
+}
+
 static enum memos_status make_classify(struct ctl *ctl, Memos__Classify *out, Memos__Filter *filter,
     Memos__AsOf *as_of, struct memos_error *err)
 {
     uint64_t top_k = 0;
     enum memos_status status =
         ctl_args_number(ctl->args, CTL_VOTERS, 0, 1, VOTERS_MAX, &top_k, err);
+    if (status == MEMOS_OK) {
+        status = take_method(ctl, &out->method, err);
+    }
     if (status == MEMOS_OK) {
         status = ctl_args_real(ctl->args, CTL_MARGIN, 0.0f, 0.0f, 2.0f, &out->margin, err);
     }
@@ -37,7 +56,6 @@ static enum memos_status make_classify(struct ctl *ctl, Memos__Classify *out, Me
     out->space = ctl_field(ctl_operand(ctl, 0));
     out->tag_prefix = prefix_of(ctl);
     out->top_k = (uint32_t)top_k;
-    out->method = ctl_args_has(ctl->args, CTL_INTERPOLATE);
     out->filter = filter;
     return status;
 }

@@ -46,9 +46,8 @@ static const struct ctl_command commands[] = {
         0, CTL_OPERANDS_MAX, false, ctl_run_search},
     {"classify", "SPACE TEXT...", "what label each text has, by the nearest cubes",
         "Cubes are examples, their tags labels; the nearest examples vote.",
-        OPTIONS(
-            CTL_PREFIX, CTL_VOTERS, CTL_MARGIN, CTL_INTERPOLATE, CTL_TEMPERATURE, FILTER_OPTIONS),
-        2, CLASSIFY_OPERANDS_MAX, false, ctl_run_classify},
+        OPTIONS(CTL_PREFIX, CTL_METHOD, CTL_VOTERS, CTL_MARGIN, CTL_TEMPERATURE, FILTER_OPTIONS), 2,
+        CLASSIFY_OPERANDS_MAX, false, ctl_run_classify},
     {"correct", "SPACE TEXT|@FILE|- LABEL", "teach the label of a text",
         "Puts the text as an example, tagged with the label: from then on `classify` knows it.",
         OPTIONS(CTL_PREFIX, CHANGE_OPTIONS), 3, 3, false, ctl_run_correct},

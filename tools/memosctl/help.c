@@ -166,6 +166,8 @@ static void print_value_cases(FILE *out)
         "    --color) COMPREPLY=($(compgen -W 'auto always never' -- \"$word\")); return ;;\n"
         "    --kind) COMPREPLY=($(compgen -W 'plaintext activation parametric'"
         " -- \"$word\")); return ;;\n"
+        "    --method) COMPREPLY=($(compgen -W 'weighted vote interpolation' -- \"$word\")); return"
+        " ;;\n"
         "    --without) COMPREPLY=($(compgen -W 'words vectors neighbours speaker dates statement"
         " form recency priority diversity' -- \"$word\")); return ;;\n"
         "    --sensitivity) COMPREPLY=($(compgen -W 'public normal confidential secret'"

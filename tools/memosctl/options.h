@@ -97,11 +97,13 @@
     /* labels and trees */                                                                         \
     X(PREFIX, "prefix", 0, "TEXT",                                                                 \
         "tags that begin so are labels (default: label:; an empty one: every tag is)")             \
-    X(VOTERS, "top-k", 'k', "N", "nearest examples that may vote (default: 5)")                    \
-    X(MARGIN, "margin", 0, "X",                                                                    \
-        "of them, those within so much of the best one's cosine (default: 0.05)")                  \
-    X(INTERPOLATE, "interpolate", 0, NULL, "weigh examples by distance instead of counting them")  \
-    X(TEMPERATURE, "temperature", 0, "X", "of --interpolate: less is sharper (default: 0.1)")      \
+    X(VOTERS, "top-k", 'k', "N",                                                                   \
+        "nearest examples that may vote (default: 20; of vote 5, of interpolation 10)")            \
+    X(METHOD, "method", 0, "METHOD",                                                               \
+        "weighted (by nearness, the default), vote (of all within a margin) or interpolation "     \
+        "(by distance, at a temperature)")                                                         \
+    X(MARGIN, "margin", 0, "X", "of vote: so much below the best one's cosine (default: 0.05)")    \
+    X(TEMPERATURE, "temperature", 0, "X", "of interpolation: less is sharper (default: 0.1)")      \
     X(BUILD, "build", 0, NULL, "make the tree anew first, and keep it")                            \
     X(LEADS, "text", 0, "TEXT", "the node that this text leads to, instead of PATH")               \
     X(EXAMPLES, "examples", 0, "N", "cubes to show of each child (default: 3; at most 20)")        \

@@ -199,13 +199,14 @@ class Api:
         return self._run(operations.search_many(queries))
 
     def classify(self, space: str, texts: Union[str, Sequence[str]], *, tag_prefix: str = "",
-                 top_k: int = 0, margin: float = 0.0, method: Method = Method.VOTE,
+                 top_k: int = 0, margin: float = 0.0, method: Method = Method.WEIGHTED,
                  temperature: float = 0.0, filter: Optional[Filter] = None,
                  as_of: Optional[AsOf] = None) -> List[model.Classification]:
         """What label each text has, by the nearest cubes of the space: their tags that begin with
         tag_prefix are labels, without it. A cube put with the right tag corrects from then on.
-        top_k: nearest examples that may vote (0: 5). margin: of them, those within so much of the
-        best's cosine (0: 0.05). temperature: of the interpolation (0: 0.1)."""
+        method: weighted by nearness, a vote of those whose cosine is within a margin of the best's
+        (0: 0.05), or an interpolation over distances at a temperature (0: 0.1). top_k: nearest
+        examples that may vote (0: as many as are usual for the method)."""
         fields = dict(space=space, tag_prefix=tag_prefix, top_k=top_k, margin=margin,
                       method=method, temperature=temperature, filter=convert.filter_out(filter),
                       as_of=convert.as_of(as_of))

@@ -177,8 +177,9 @@ class Mode(enum.IntEnum):
 class Method(enum.IntEnum):
     """How the nearest examples of a classification decide."""
 
-    VOTE = 0
-    INTERPOLATION = 1
+    WEIGHTED = 0
+    VOTE = 1
+    INTERPOLATION = 2
 
 
 @dataclass(frozen=True)
