@@ -1,0 +1,105 @@
+/* Which functions a level has on this processor. */
+#include "kernels/cpu/ops.h"
+
+#include <pthread.h>
+
+#if defined(__x86_64__)
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* From asm/prctl.h of Linux 5.16. */
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#define XFEATURE_XTILEDATA 18
+
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+/* Leaf 7, and whether the kernel lets this process use the tiles. */
+static bool has_amx(void)
+{
+    unsigned words[4];
+    __asm__("cpuid"
+            : "=a"(words[0]), "=b"(words[1]), "=c"(words[2]), "=d"(words[3])
+            : "a"(7), "c"(0));
+    const unsigned bf16 = 1U << 22, tile = 1U << 24, int8 = 1U << 25;
+    return (words[3] & (bf16 | tile | int8)) == (bf16 | tile | int8) &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+static struct kern_ops avx2 = {
+    .name = "cpu/avx2",
+    .tiles = {&kern_cpu_f32_avx2, &kern_cpu_bf16_avx2, &kern_cpu_i8_avx2},
+    .linear_workspace_bytes = kern_cpu_linear_workspace_bytes,
+    .linear = kern_cpu_linear,
+    .encode_attention_workspace_bytes = kern_cpu_encode_attention_workspace_bytes,
+    .encode_attention = kern_cpu_encode_attention,
+    .layernorm = kern_cpu_layernorm,
+    .embed = kern_cpu_embed,
+    .pool_mean = kern_cpu_pool_mean,
+    .normalize = kern_cpu_normalize,
+    .scan = kern_cpu_scan,
+    .from_f32 = kern_cpu_from_f32,
+    .to_f32 = kern_cpu_to_f32,
+};
+static struct kern_ops avx512, amx;
+static bool offered[KERN_AMX + 1];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void set_layouts(struct kern_ops *ops)
+{
+    ops->f32 = ops->tiles[0]->layout;
+    ops->bf16 = ops->tiles[1]->layout;
+    ops->i8 = ops->tiles[2]->layout;
+}
+
+static void fill(void)
+{
+    __builtin_cpu_init();
+    offered[KERN_AVX2] = has_avx2();
+    offered[KERN_AVX512] = has_avx512();
+    offered[KERN_AMX] = offered[KERN_AVX512] && has_amx();
+    set_layouts(&avx2);
+    avx512 = avx2;
+    avx512.name = "cpu/avx512";
+    avx512.scan = kern_cpu_scan_avx512;
+    avx512.tiles[0] = &kern_cpu_f32_avx512;
+    if (__builtin_cpu_supports("avx512bf16")) {
+        avx512.tiles[1] = &kern_cpu_bf16_avx512;
+    }
+    if (__builtin_cpu_supports("avx512vnni")) {
+        avx512.tiles[2] = &kern_cpu_i8_avx512;
+    }
+    set_layouts(&avx512);
+    amx = avx512;
+    amx.name = "cpu/amx";
+    amx.tiles[1] = &kern_cpu_bf16_amx;
+    amx.tiles[2] = &kern_cpu_i8_amx;
+    set_layouts(&amx);
+}
+
+const struct kern_ops *kern_cpu_ops(enum kern_level level)
+{
+    static const struct kern_ops *const tables[] = {NULL, &avx2, &avx512, &amx};
+    (void)pthread_once(&once, fill);
+    return offered[level] ? tables[level] : NULL;
+}
+
+#else
+
+const struct kern_ops *kern_cpu_ops(enum kern_level level)
+{
+    (void)level;
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* What the files of kernels share: the table of operations, matrices as they are packed, and how
+ * the cpu backend's products are put together.
+ *
+ * A backend is one `const struct kern_ops`. Its functions get what kern.h says, checked; a slot
+ * that is NULL is taken from ref's table when the table is registered (kern_ops_of), so that
+ * callers never look.
+ *
+ * Threads: tables do not change after they are registered. */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include "kernels/kern.h"
+#include "kernels/pool.h"
+
+#define KERN_NAME_BYTES 64
+
+/* How W (N, K) is laid out: in panels of `width` rows, in which `group` numbers of K of one row lie
+ * together: element (n, k) is at
+ *     n / width * width * K' + k / group * width * group + n % width * group + k % group
+ * where K' is K rounded up to `pad`, a multiple of group. Row-major is width 1, group 1. What pads
+ * is zero. */
+struct kern_layout {
+    size_t width, group, pad;
+};
+
+struct kern_matrix {
+    const struct kern_ops *ops; /* which multiplies by it, whatever the context's is */
+    enum kern_dtype dtype;
+    size_t n, k, k_padded;
+    size_t panel_bytes;
+    size_t bytes;  /* of all, this struct included */
+    void *data;    /* 64-byte aligned */
+    float *scales; /* (N) I8 only, as is sums */
+    int32_t *sums; /* (N) of each row's codes: for products whose other side is offset */
+};
+
+/* The sums of one tile: x (rows, K') . panels^T. The sums are float32 or int32 and lie row-major,
+ * 16 * KERN_TILE_PANELS apart. */
+#define KERN_PANEL 16
+#define KERN_TILE_PANELS 2
+#define KERN_TILE_COLUMNS (KERN_PANEL * KERN_TILE_PANELS)
+
+struct kern_tile {
+    const void *x;      /* as the kernel's `form` says */
+    size_t x_bytes;     /* from row to row */
+    const void *w;      /* the first panel */
+    size_t panel_bytes; /* to the second */
+    size_t k;           /* a multiple of the layout's pad */
+    size_t rows;        /* 1..rows_max */
+    size_t panels;      /* 1..panels_max */
+    void *sums;         /* written */
+};
+
+/* What a product makes of x (T, K) before its tiles: */
+enum kern_form {
+    KERN_FORM_PLAIN,   /* nothing */
+    KERN_FORM_ROUNDED, /* float32, rounded to bf16 */
+    KERN_FORM_BF16,
+    KERN_FORM_I16, /* int8 codes, widened */
+    KERN_FORM_U8,  /* int8 codes + 128 */
+    KERN_FORM_I8,
+};
+
+struct kern_tiles {
+    void (*run)(const struct kern_tile *tile);
+    enum kern_form form;
+    struct kern_layout layout;
+    size_t rows_max, panels_max;
+};
+
+struct kern_attention_need {
+    size_t longest, head_dim;
+};
+
+struct kern_ops {
+    const char *name;                  /* as in kern_ctx_name: "ref", "cpu/avx2" */
+    struct kern_layout f32, bf16, i8;  /* mandatory, as are the two of linear */
+    const struct kern_tiles *tiles[3]; /* cpu's linear only: f32, bf16, i8 */
+    size_t (*linear_workspace_bytes)(const struct kern_matrix *w, size_t t);
+    void (*linear)(struct kern_ctx *ctx, const struct kern_linear *a);
+
+    /* The attention slots come together or not at all. */
+    size_t (*encode_attention_workspace_bytes)(
+        const struct kern_ctx *ctx, size_t longest, size_t head_dim);
+    void (*encode_attention)(struct kern_ctx *ctx, const struct kern_encode_attention *a);
+    void (*layernorm)(struct kern_ctx *ctx, const float *x, const float *gamma, const float *beta,
+        float eps, float *y, size_t t, size_t k);
+    void (*embed)(struct kern_ctx *ctx, const float *const *tables, const uint32_t *const *ids,
+        size_t tables_count, float *y, size_t t, size_t k);
+    void (*pool_mean)(struct kern_ctx *ctx, const float *x, const uint32_t *starts,
+        size_t sequences, float *out, size_t k);
+    void (*normalize)(struct kern_ctx *ctx, float *x, size_t rows, size_t k);
+
+    /* rows_index NULL: rows 0..count-1. */
+    void (*scan)(enum kern_dtype dtype, const void *codes, const float *scales,
+        const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores);
+    void (*from_f32)(enum kern_dtype to, const float *from, void *out, size_t count);
+    void (*to_f32)(enum kern_dtype from, const void *data, float *out, size_t count);
+};
+
+struct kern_ctx {
+    const struct kern_ops *ops;
+    struct kern_pool *pool;
+    unsigned threads;
+    char name[KERN_NAME_BYTES];
+};
+
+extern const struct kern_ops kern_ref_ops;
+
+/* The registered table of a backend at the best level that is at most `level` (both may be NULL:
+ * the best). NULL: there is no backend or level of that name. */
+const struct kern_ops *kern_ops_of(const char *backend, const char *level);
+
+/* The layout for weights of dtype; width 0 when they cannot be packed as that. */
+struct kern_layout kern_ops_layout(const struct kern_ops *ops, enum kern_dtype dtype);
+
+/* Does `ops` agree with ref on small products and scans? Levels above AVX2 are asked before they
+ * are used the first time. */
+bool kern_ops_agree(const struct kern_ops *ops);
+
+#endif

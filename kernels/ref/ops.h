@@ -1,0 +1,24 @@
+/* The operations of the ref backend: what each one means. See kern.h. */
+#ifndef KERNELS_REF_OPS_H
+#define KERNELS_REF_OPS_H
+
+#include "kernels/ops.h"
+
+size_t kern_ref_linear_workspace_bytes(const struct kern_matrix *w, size_t t);
+void kern_ref_linear(struct kern_ctx *ctx, const struct kern_linear *a);
+size_t kern_ref_encode_attention_workspace_bytes(
+    const struct kern_ctx *ctx, size_t longest, size_t head_dim);
+void kern_ref_encode_attention(struct kern_ctx *ctx, const struct kern_encode_attention *a);
+void kern_ref_layernorm(struct kern_ctx *ctx, const float *x, const float *gamma, const float *beta,
+    float eps, float *y, size_t t, size_t k);
+void kern_ref_embed(struct kern_ctx *ctx, const float *const *tables, const uint32_t *const *ids,
+    size_t tables_count, float *y, size_t t, size_t k);
+void kern_ref_pool_mean(struct kern_ctx *ctx, const float *x, const uint32_t *starts,
+    size_t sequences, float *out, size_t k);
+void kern_ref_normalize(struct kern_ctx *ctx, float *x, size_t rows, size_t k);
+void kern_ref_scan(enum kern_dtype dtype, const void *codes, const float *scales,
+    const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores);
+void kern_ref_from_f32(enum kern_dtype to, const float *from, void *out, size_t count);
+void kern_ref_to_f32(enum kern_dtype from, const void *data, float *out, size_t count);
+
+#endif

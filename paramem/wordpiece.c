@@ -1,0 +1,499 @@
+#include "paramem/wordpiece_internal.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#define REPLACEMENT 0xFFFD
+
+/* ---- characters ---------------------------------------------------------------------------- */
+
+static uint8_t bits_beyond(uint32_t code)
+{
+    size_t low = 0, high = paramem_char_ranges_count; /* low begins at or before code */
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (paramem_char_ranges[middle] >> 8 <= code) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return (uint8_t)paramem_char_ranges[low];
+}
+
+static inline uint8_t bits_of(const struct paramem_wordpiece *wordpiece, uint32_t code)
+{
+    return code < 0x10000 ? wordpiece->plane[code] : bits_beyond(code);
+}
+
+/* Lower case as Rust has it: utf8proc's simple mapping but for what is newer than it. One or two
+ * characters. */
+static size_t lower_of(uint32_t code, uint32_t out[2])
+{
+    static const struct {
+        uint32_t first, last, lower, step;
+    } newer[] = {
+        {0x1C89, 0x1C89, 0x1C8A, 1},
+        {0xA7CB, 0xA7CB, 0x0264, 1},
+        {0xA7CC, 0xA7CC, 0xA7CD, 1},
+        {0xA7CE, 0xA7CE, 0xA7CF, 1},
+        {0xA7D2, 0xA7D2, 0xA7D3, 1},
+        {0xA7D4, 0xA7D4, 0xA7D5, 1},
+        {0xA7DA, 0xA7DA, 0xA7DB, 1},
+        {0xA7DC, 0xA7DC, 0x019B, 1},
+        {0x10D50, 0x10D65, 0x10D70, 1},
+        {0x16EA0, 0x16EB8, 0x16EBB, 1},
+    };
+    if (code == 0x130) { /* the only one that becomes two */
+        out[0] = 'i';
+        out[1] = 0x307;
+        return 2;
+    }
+    out[0] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)code);
+    for (size_t i = 0; out[0] == code && i < sizeof newer / sizeof newer[0]; i++) {
+        if (code >= newer[i].first && code <= newer[i].last) {
+            out[0] = newer[i].lower + (code - newer[i].first);
+        }
+    }
+    return 1;
+}
+
+/* The character at the beginning of bytes (not ASCII), or U+FFFD for a maximal part of one.
+ * Returns the bytes read. */
+static size_t read_char(struct memos_bytes bytes, uint32_t *out_code)
+{
+    const uint8_t *at = bytes.data;
+    size_t size = memos_bytes_utf8_sequence(bytes);
+    if (size > 1) {
+        uint32_t code = at[0] & (0x7Fu >> size);
+        for (size_t i = 1; i < size; i++) {
+            code = code << 6 | (at[i] & 0x3Fu);
+        }
+        *out_code = code;
+        return size;
+    }
+    *out_code = REPLACEMENT;
+    /* A part may be three bytes of four, or two of three or four. */
+    for (size_t part = bytes.size < 3 ? bytes.size : 3; part > 1; part--) {
+        uint8_t whole[4] = {at[0], at[1], part > 2 ? at[2] : 0x80, 0x80};
+        size_t full = memos_bytes_utf8_sequence(memos_bytes_make(whole, sizeof whole));
+        if (full > part) {
+            return part;
+        }
+    }
+    return 1;
+}
+
+/* ---- what follows from the switches -------------------------------------------------------- */
+
+enum {
+    KIND_WORD, /* part of a word, as ascii_byte */
+    KIND_SPACE,
+    KIND_PUNCT,
+    KIND_DROP,
+    KIND_WIDE,  /* not ASCII */
+    KIND_ADDED, /* an added token may begin here */
+};
+
+static uint8_t kind_of(const struct paramem_wordpiece *wordpiece, uint8_t byte)
+{
+    uint8_t bits = wordpiece->plane[byte];
+    if (byte >= 0x80) {
+        return KIND_WIDE;
+    } else if (wordpiece->clean && (bits & PARAMEM_CHAR_DROP)) {
+        return KIND_DROP;
+    } else if (bits & PARAMEM_CHAR_SPACE) {
+        return KIND_SPACE;
+    }
+    return bits & PARAMEM_CHAR_PUNCT ? KIND_PUNCT : KIND_WORD;
+}
+
+static int longest_first(const void *a, const void *b)
+{
+    const struct paramem_added *left = a, *right = b;
+    return (left->size < right->size) - (left->size > right->size);
+}
+
+enum memos_status paramem_wordpiece_prepare(
+    struct paramem_wordpiece *wordpiece, struct memos_error *err)
+{
+    size_t range = 0;
+    for (uint32_t code = 0; code < 0x10000; code++) {
+        while (
+            range + 1 < paramem_char_ranges_count && paramem_char_ranges[range + 1] >> 8 <= code) {
+            range++;
+        }
+        wordpiece->plane[code] = (uint8_t)paramem_char_ranges[range];
+    }
+    for (unsigned byte = 0; byte < 256; byte++) {
+        wordpiece->ascii_kind[byte] = kind_of(wordpiece, (uint8_t)byte);
+        if (byte < 128) {
+            bool upper = wordpiece->lowercase && byte >= 'A' && byte <= 'Z';
+            wordpiece->ascii_byte[byte] = (uint8_t)(upper ? byte | 0x20 : byte);
+        }
+    }
+    for (size_t i = 0; i < wordpiece->added_count; i++) {
+        wordpiece->ascii_kind[(uint8_t)wordpiece->added[i].text[0]] = KIND_ADDED;
+    }
+    if (wordpiece->added_count > 0) {
+        qsort(wordpiece->added, wordpiece->added_count, sizeof *wordpiece->added, longest_first);
+    }
+    wordpiece->word = malloc(4 * wordpiece->chars_max);
+    wordpiece->pieces = malloc(wordpiece->chars_max * sizeof *wordpiece->pieces);
+    if (!wordpiece->word || !wordpiece->pieces) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a tokenizer");
+    }
+    return MEMOS_OK;
+}
+
+void paramem_wordpiece_close(struct paramem_wordpiece **wordpiece)
+{
+    struct paramem_wordpiece *old = *wordpiece;
+    if (!old) {
+        return;
+    }
+    for (size_t i = 0; i < old->added_count; i++) {
+        free(old->added[i].text);
+    }
+    free(old->added);
+    paramem_vocab_finish(&old->vocab);
+    free(old->word);
+    free(old->pieces);
+    free(old->marks);
+    free(old);
+    *wordpiece = NULL;
+}
+
+size_t paramem_wordpiece_ids_end(const struct paramem_wordpiece *wordpiece)
+{
+    return wordpiece->ids_end;
+}
+
+void paramem_wordpiece_digest(const struct paramem_wordpiece *wordpiece, uint8_t out[32])
+{
+    memcpy(out, wordpiece->digest, sizeof wordpiece->digest);
+}
+
+/* ---- a text on its way --------------------------------------------------------------------- */
+
+struct walk {
+    struct paramem_wordpiece *wordpiece;
+    struct memos_buffer *words; /* not NULL: words are wanted, not ids */
+    uint32_t *ids;
+    size_t count, count_max;
+    size_t word_size, word_chars; /* what wordpiece->word holds; chars goes on past chars_max */
+    size_t marks;
+    bool full, no_memory;
+};
+
+static void put_ids(struct walk *walk, const uint32_t *ids, size_t count)
+{
+    size_t room = walk->count_max - walk->count;
+    size_t taken = count < room ? count : room;
+    memcpy(walk->ids + walk->count, ids, taken * sizeof *ids);
+    walk->count += taken;
+    walk->full = walk->full || taken < count;
+}
+
+/* Cut the word into pieces, the longest first; if some part is in no piece, all is unknown. */
+static void put_word(struct walk *walk)
+{
+    const struct paramem_wordpiece *wordpiece = walk->wordpiece;
+    size_t at = 0, size = walk->word_size, pieces = 0;
+    uint32_t node = 0;
+
+    if (walk->word_chars > wordpiece->chars_max) {
+        put_ids(walk, &wordpiece->unk, 1);
+        return;
+    }
+    while (at < size) {
+        struct memos_bytes rest = memos_bytes_make(wordpiece->word + at, size - at);
+        size_t found = 0;
+        if (at == 0 || node != 0) {
+            found =
+                paramem_vocab_longest(&wordpiece->vocab, node, rest, &wordpiece->pieces[pieces]);
+        }
+        if (found == 0) {
+            put_ids(walk, &wordpiece->unk, 1);
+            return;
+        }
+        pieces++;
+        at += found;
+        node = wordpiece->after;
+    }
+    put_ids(walk, wordpiece->pieces, pieces);
+}
+
+static void word_end(struct walk *walk)
+{
+    if (walk->word_chars == 0) {
+        return;
+    }
+    if (walk->words) {
+        memos_buffer_bytes(walk->words, walk->wordpiece->word, walk->word_size);
+        memos_buffer_u8(walk->words, '\n');
+    } else {
+        put_word(walk);
+    }
+    walk->word_size = 0;
+    walk->word_chars = 0;
+}
+
+/* `bytes` are one character in UTF-8. */
+static void word_add(struct walk *walk, const uint8_t *bytes, size_t size)
+{
+    if (walk->word_chars < walk->wordpiece->chars_max) {
+        memcpy(walk->wordpiece->word + walk->word_size, bytes, size);
+        walk->word_size += size;
+    }
+    walk->word_chars++;
+}
+
+/* The last step: cut at white space and punctuation. */
+static void put_split(struct walk *walk, uint32_t code)
+{
+    uint8_t bits = bits_of(walk->wordpiece, code), utf8[4];
+    if (bits & PARAMEM_CHAR_SPACE) {
+        word_end(walk);
+        return;
+    }
+    size_t size = (size_t)utf8proc_encode_char((utf8proc_int32_t)code, utf8);
+    if (bits & PARAMEM_CHAR_PUNCT) {
+        word_end(walk);
+        word_add(walk, utf8, size);
+        word_end(walk);
+    } else {
+        word_add(walk, utf8, size);
+    }
+}
+
+static void put_lower(struct walk *walk, uint32_t code)
+{
+    uint32_t lower[2] = {code, 0};
+    size_t count = walk->wordpiece->lowercase ? lower_of(code, lower) : 1;
+    for (size_t i = 0; i < count; i++) {
+        put_split(walk, lower[i]);
+    }
+}
+
+/* ---- marks in canonical order -------------------------------------------------------------- */
+
+static int compare_marks(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+/* A character ends the run of marks before it. */
+static void marks_end(struct walk *walk)
+{
+    uint64_t *marks = walk->wordpiece->marks;
+    size_t count = walk->marks;
+    if (count == 0) {
+        return;
+    }
+    walk->marks = 0;
+    qsort(marks, count, sizeof *marks, compare_marks);
+    for (size_t i = 0; i < count; i++) {
+        put_lower(walk, (uint32_t)(marks[i] & 0x1FFFFF));
+    }
+}
+
+/* A mark: its class, then its place in the run (so that equal classes stay in order), then the
+ * character. */
+static void marks_add(struct walk *walk, uint32_t code)
+{
+    struct paramem_wordpiece *wordpiece = walk->wordpiece;
+    if (walk->marks == wordpiece->marks_capacity) {
+        size_t capacity = wordpiece->marks_capacity ? 2 * wordpiece->marks_capacity : 64;
+        uint64_t *grown = realloc(wordpiece->marks, capacity * sizeof *grown);
+        if (!grown) {
+            walk->no_memory = true;
+            return;
+        }
+        wordpiece->marks = grown;
+        wordpiece->marks_capacity = capacity;
+    }
+    uint64_t class =
+        (uint64_t)utf8proc_get_property((utf8proc_int32_t)code)->combining_class & 0xFF;
+    wordpiece->marks[walk->marks] = class << 56 | (uint64_t)walk->marks << 21 | code;
+    walk->marks++;
+}
+
+/* A decomposed character. Accents go here; one without a class still ends a run. */
+static void put_ordered(struct walk *walk, uint32_t code)
+{
+    uint8_t bits = bits_of(walk->wordpiece, code);
+    bool mark = (bits & PARAMEM_CHAR_MARK) != 0;
+    if (bits & PARAMEM_CHAR_ORDERED) {
+        if (!mark) {
+            marks_add(walk, code);
+        }
+        return;
+    }
+    marks_end(walk);
+    if (!mark) {
+        put_lower(walk, code);
+    }
+}
+
+static void put_decomposed(struct walk *walk, uint32_t code)
+{
+    utf8proc_int32_t parts[32];
+    int boundary = 0;
+    if (!walk->wordpiece->strip_accents) {
+        put_lower(walk, code);
+        return;
+    }
+    if (!(bits_of(walk->wordpiece, code) & PARAMEM_CHAR_DECOMPOSES)) {
+        put_ordered(walk, code);
+        return;
+    }
+    utf8proc_ssize_t count = utf8proc_decompose_char((utf8proc_int32_t)code, parts,
+        sizeof parts / sizeof parts[0], UTF8PROC_DECOMPOSE, &boundary);
+    memos_assert(count > 0 && (size_t)count <= sizeof parts / sizeof parts[0]);
+    for (utf8proc_ssize_t i = 0; i < count; i++) {
+        put_ordered(walk, (uint32_t)parts[i]);
+    }
+}
+
+/* The first step for a character of the text. */
+static void put_char(struct walk *walk, uint32_t code)
+{
+    const struct paramem_wordpiece *wordpiece = walk->wordpiece;
+    uint8_t bits = bits_of(wordpiece, code);
+    if (wordpiece->clean && (bits & PARAMEM_CHAR_DROP)) {
+        return;
+    }
+    if (wordpiece->clean && (bits & PARAMEM_CHAR_SPACE)) {
+        code = ' ';
+    }
+    if (wordpiece->chinese_chars && (bits & PARAMEM_CHAR_CJK)) {
+        put_decomposed(walk, ' ');
+        put_decomposed(walk, code);
+        code = ' ';
+    }
+    put_decomposed(walk, code);
+}
+
+/* ---- the walk ------------------------------------------------------------------------------ */
+
+/* The longest added token that bytes begin with; NULL when there is none. */
+static const struct paramem_added *added_at(
+    const struct paramem_wordpiece *wordpiece, struct memos_bytes bytes)
+{
+    for (size_t i = 0; i < wordpiece->added_count; i++) {
+        const struct paramem_added *added = &wordpiece->added[i];
+        if (added->size <= bytes.size && memcmp(bytes.data, added->text, added->size) == 0) {
+            return added;
+        }
+    }
+    return NULL;
+}
+
+/* Letters and digits in ASCII from `at` on; returns where they end. */
+static const uint8_t *ascii_word(struct walk *walk, const uint8_t *at, const uint8_t *end)
+{
+    const struct paramem_wordpiece *wordpiece = walk->wordpiece;
+    size_t chars_max = wordpiece->chars_max, chars = walk->word_chars;
+    uint8_t *word = wordpiece->word + walk->word_size;
+
+    for (; at < end && wordpiece->ascii_kind[*at] == KIND_WORD; at++) {
+        if (chars < chars_max) {
+            *word++ = wordpiece->ascii_byte[*at];
+        }
+        chars++;
+    }
+    walk->word_chars = chars;
+    walk->word_size = (size_t)(word - wordpiece->word);
+    return at;
+}
+
+/* What is no letter of ASCII; returns where the next character begins. */
+static const uint8_t *other_char(struct walk *walk, const uint8_t *at, const uint8_t *end)
+{
+    struct memos_bytes rest = memos_bytes_make(at, (size_t)(end - at));
+    uint8_t kind = walk->wordpiece->ascii_kind[*at];
+    uint32_t code = *at;
+
+    if (kind == KIND_ADDED) {
+        const struct paramem_added *added = added_at(walk->wordpiece, rest);
+        if (added) {
+            marks_end(walk);
+            word_end(walk);
+            if (!walk->words) {
+                put_ids(walk, &added->id, 1);
+            }
+            return at + added->size;
+        }
+        kind = kind_of(walk->wordpiece, *at);
+    }
+    switch (kind) {
+    case KIND_DROP:
+        return at + 1;
+    case KIND_WIDE:
+        at += read_char(rest, &code);
+        put_char(walk, code);
+        return at;
+    default: /* a letter comes here only where an added token might have begun */
+        marks_end(walk);
+        put_lower(walk, code);
+        return at + 1;
+    }
+}
+
+static void walk_text(struct walk *walk, struct memos_bytes text)
+{
+    const uint8_t *at = text.data, *end = at ? at + text.size : at;
+    while (at < end && !walk->full && !walk->no_memory) {
+        if (walk->wordpiece->ascii_kind[*at] == KIND_WORD) {
+            marks_end(walk);
+            at = ascii_word(walk, at, end);
+        } else {
+            at = other_char(walk, at, end);
+        }
+    }
+}
+
+static enum memos_status walk_end(struct walk *walk, struct memos_error *err)
+{
+    if (!walk->full) {
+        marks_end(walk);
+        word_end(walk);
+    }
+    if (walk->no_memory || (walk->words && walk->words->failed)) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory to tokenize");
+    }
+    return MEMOS_OK;
+}
+
+enum memos_status paramem_wordpiece_encode(struct paramem_wordpiece *wordpiece,
+    struct memos_bytes prefix, struct memos_bytes text, uint32_t *ids, size_t ids_max,
+    size_t *out_count, bool *out_cut, struct memos_error *err)
+{
+    memos_assert(ids_max >= 2);
+    struct walk walk = {.wordpiece = wordpiece, .ids = ids, .count = 1, .count_max = ids_max - 1};
+    ids[0] = wordpiece->cls;
+    walk_text(&walk, prefix);
+    walk_text(&walk, text);
+    enum memos_status status = walk_end(&walk, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    ids[walk.count] = wordpiece->sep;
+    *out_count = walk.count + 1;
+    if (out_cut) {
+        *out_cut = walk.full;
+    }
+    return MEMOS_OK;
+}
+
+enum memos_status paramem_wordpiece_words(struct paramem_wordpiece *wordpiece,
+    struct memos_bytes text, struct memos_buffer *out, struct memos_error *err)
+{
+    struct walk walk = {.wordpiece = wordpiece, .words = out};
+    walk_text(&walk, text);
+    return walk_end(&walk, err);
+}
