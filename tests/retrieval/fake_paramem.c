@@ -102,11 +102,6 @@ enum memos_status paramem_encoder_encode(struct paramem_encoder *encoder,
     return MEMOS_OK;
 }
 
-const char *kern_dtype_name(enum kern_dtype dtype)
-{
-    return dtype == KERN_F32 ? "f32" : "other";
-}
-
 struct retrieval_encoder *fake_encoder(void)
 {
     struct retrieval_encoder_options options = {

@@ -166,6 +166,7 @@ static void print_value_cases(FILE *out)
         "    --color) COMPREPLY=($(compgen -W 'auto always never' -- \"$word\")); return ;;\n"
         "    --kind) COMPREPLY=($(compgen -W 'plaintext activation parametric'"
         " -- \"$word\")); return ;;\n"
+        "    --weights) COMPREPLY=($(compgen -W 'f32 bf16 int8' -- \"$word\")); return ;;\n"
         "    --sensitivity) COMPREPLY=($(compgen -W 'public normal confidential secret'"
         " -- \"$word\")); return ;;\n"
         "    --state) COMPREPLY=($(compgen -W 'all generated activated frozen merged archived"
