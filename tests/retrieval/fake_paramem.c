@@ -41,7 +41,8 @@ void paramem_encoder_describe(
         .weights = KERN_F32,
         .dims = FAKE_DIMS,
         .tokens_max = 256,
-        .fingerprint = {1, 2, 3}};
+        .fingerprint = {1, 2, 3},
+        .normalized = true};
 }
 
 void fake_vector(struct memos_bytes text, enum paramem_role role, float out[FAKE_DIMS])
