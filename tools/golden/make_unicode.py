@@ -20,8 +20,9 @@ HEAD = """\
 /* Made by tools/golden/make_unicode.py from tokenizers {version}: do not edit. */
 #include "paramem/wordpiece_internal.h"
 
-/* Each entry holds from its code point (the upper 24 bits) to the next entry's: the lower eight bits
- * are PARAMEM_CHAR_*. */
+/* Each entry holds from its code point (the upper 24 bits) to the next entry's: the lower eight
+ * bits are PARAMEM_CHAR_*. */
+/* clang-format off */
 const uint32_t paramem_char_ranges[] = {{
 """
 
