@@ -159,22 +159,22 @@ static void print_first_words(FILE *out, const struct ctl_command *all, size_t c
 /* Options whose values are a few words or a file. */
 static void print_value_cases(FILE *out)
 {
-    fputs(
-        "    case $previous in\n"
-        "    --format) COMPREPLY=($(compgen -W 'jsonl messages chatgpt text markdown archive'"
-        " -- \"$word\")); return ;;\n"
-        "    --color) COMPREPLY=($(compgen -W 'auto always never' -- \"$word\")); return ;;\n"
-        "    --kind) COMPREPLY=($(compgen -W 'plaintext activation parametric'"
-        " -- \"$word\")); return ;;\n"
-        "    --weights) COMPREPLY=($(compgen -W 'f32 bf16 int8' -- \"$word\")); return ;;\n"
-        "    --sensitivity) COMPREPLY=($(compgen -W 'public normal confidential secret'"
-        " -- \"$word\")); return ;;\n"
-        "    --state) COMPREPLY=($(compgen -W 'all generated activated frozen merged archived"
-        " expired withdrawn forgotten' -- \"$word\")); return ;;\n"
-        "    "
-        "--output|-o|--out|--check|--queries|--memosd|--config|--key-file|--log-file|--data-dir)\n"
-        "        COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n"
-        "    esac\n",
+    fputs("    case $previous in\n"
+          "    --format) COMPREPLY=($(compgen -W 'jsonl messages chatgpt text markdown archive'"
+          " -- \"$word\")); return ;;\n"
+          "    --color) COMPREPLY=($(compgen -W 'auto always never' -- \"$word\")); return ;;\n"
+          "    --kind) COMPREPLY=($(compgen -W 'plaintext activation parametric'"
+          " -- \"$word\")); return ;;\n"
+          "    --weights) COMPREPLY=($(compgen -W 'f32 bf16 int8' -- \"$word\")); return ;;\n"
+          "    --sensitivity) COMPREPLY=($(compgen -W 'public normal confidential secret'"
+          " -- \"$word\")); return ;;\n"
+          "    --state) COMPREPLY=($(compgen -W 'all generated activated frozen merged archived"
+          " expired withdrawn forgotten' -- \"$word\")); return ;;\n"
+          "    "
+          "--output|-o|--out|--check|--queries|--memosd|--config|--key-file|--log-file|--data-dir|"
+          "--encoder-key-file)\n"
+          "        COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n"
+          "    esac\n",
         out);
 }
 
