@@ -217,21 +217,21 @@ static void text_copy(struct paramem_keys *keys, const char *text, char *out, si
     memcpy(out, text, strlen(text) + 1);
 }
 
-/* Questions take the prompt "query"; passages the first of "document", "passage" and "corpus"; both
- * the default when there is no such prompt. */
+/* Questions take the prompt "query"; passages the first of "document", "passage" and "corpus" that
+ * says something, since sentence-transformers writes empty ones. */
 static void prompts_read(struct paramem_keys *keys, struct paramem_config *out)
 {
+    static const char *const names[] = {"document", "passage", "corpus"};
     const json_t *tree = paramem_keys_tree(keys, "prompts", JSON_OBJECT);
-    const char *named = paramem_keys_text_or(keys, "default_prompt_name", "");
+    const char *passage = "";
     if (keys->status != MEMOS_OK || !tree) {
         return;
     }
     struct paramem_keys prompts = paramem_keys_of(tree, keys->name, keys->err);
-    const char *fallback = paramem_keys_text_or(&prompts, named, "");
-    const char *query = paramem_keys_text_or(&prompts, "query", fallback);
-    const char *passage = paramem_keys_text_or(&prompts, "corpus", fallback);
-    passage = paramem_keys_text_or(&prompts, "passage", passage);
-    passage = paramem_keys_text_or(&prompts, "document", passage);
+    const char *query = paramem_keys_text_or(&prompts, "query", "");
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && passage[0] == '\0'; i++) {
+        passage = paramem_keys_text_or(&prompts, names[i], "");
+    }
     keys->status = prompts.status;
     text_copy(keys, query, out->query_prefix, sizeof out->query_prefix);
     text_copy(keys, passage, out->passage_prefix, sizeof out->passage_prefix);

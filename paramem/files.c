@@ -90,7 +90,7 @@ enum memos_status paramem_file_read(const char *folder, const char *name, size_t
     if (size > size_max) {
         status = memos_fail(
             err, MEMOS_TOO_LARGE, "%s has %zu bytes, at most %zu are read", path, size, size_max);
-    } else if (!(data = memos_buffer_take(out, size))) {
+    } else if (size > 0 && !(data = memos_buffer_take(out, size))) {
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for %s, %zu bytes", path, size);
     }
     while (status == MEMOS_OK && done < size) {

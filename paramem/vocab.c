@@ -3,13 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NODE_BITS 28
-#define NODE_MASK (((uint64_t)1 << NODE_BITS) - 1)
+#define CHILD_BITS 28 /* the child's node and the bit whether a token ends there */
+#define NODES_MAX ((size_t)1 << (CHILD_BITS - 1))
 
 /* Fibonacci hashing: the high bits of the product with 2^64 / phi. */
 static size_t place_of(const struct paramem_vocab *vocab, uint64_t edge)
 {
     return (size_t)((edge * UINT64_C(0x9E3779B97F4A7C15)) >> vocab->shift);
+}
+
+static uint32_t child_of(uint64_t entry)
+{
+    return (uint32_t)(entry & (((uint64_t)1 << CHILD_BITS) - 1)) >> 1;
 }
 
 static uint64_t edge_of(uint32_t node, uint8_t byte)
@@ -22,7 +27,7 @@ static inline uint64_t *edge_find(const struct paramem_vocab *vocab, uint64_t ed
 {
     size_t mask = SIZE_MAX >> vocab->shift;
     size_t place = place_of(vocab, edge);
-    while (vocab->edges[place] != 0 && vocab->edges[place] >> NODE_BITS != edge) {
+    while (vocab->edges[place] != 0 && vocab->edges[place] >> CHILD_BITS != edge) {
         place = (place + 1) & mask;
     }
     return &vocab->edges[place];
@@ -59,17 +64,21 @@ void paramem_vocab_finish(struct paramem_vocab *vocab)
 void paramem_vocab_add(struct paramem_vocab *vocab, struct memos_bytes token, uint32_t id)
 {
     const uint8_t *at = token.data;
+    uint64_t *place = NULL;
     uint32_t node = 0;
     for (size_t i = 0; i < token.size; i++) {
         uint64_t edge = edge_of(node, at[i]);
-        uint64_t *place = edge_find(vocab, edge);
+        place = edge_find(vocab, edge);
         if (*place == 0) {
-            memos_assert(vocab->nodes < NODE_MASK);
-            *place = edge << NODE_BITS | vocab->nodes++;
+            memos_assert(vocab->nodes < NODES_MAX);
+            *place = edge << CHILD_BITS | vocab->nodes++ << 1;
         }
-        node = (uint32_t)(*place & NODE_MASK);
+        node = child_of(*place);
     }
-    vocab->ids[node] = id;
+    if (place) {
+        *place |= 1;
+        vocab->ids[node] = id;
+    }
 }
 
 uint32_t paramem_vocab_walk(
@@ -77,7 +86,7 @@ uint32_t paramem_vocab_walk(
 {
     const uint8_t *at = bytes.data;
     for (size_t i = 0; i < bytes.size; i++) {
-        node = (uint32_t)(*edge_find(vocab, edge_of(node, at[i])) & NODE_MASK);
+        node = child_of(*edge_find(vocab, edge_of(node, at[i])));
         if (node == 0) {
             return 0;
         }
@@ -96,15 +105,20 @@ size_t paramem_vocab_longest(
 {
     const uint8_t *at = bytes.data;
     size_t longest = 0;
+    uint32_t last = 0;
     for (size_t i = 0; i < bytes.size; i++) {
-        node = (uint32_t)(*edge_find(vocab, edge_of(node, at[i])) & NODE_MASK);
+        uint64_t entry = *edge_find(vocab, edge_of(node, at[i]));
+        node = child_of(entry);
         if (node == 0) {
             break;
         }
-        if (vocab->ids[node] != PARAMEM_NO_ID) {
-            *out_id = vocab->ids[node];
+        if (entry & 1) {
+            last = node;
             longest = i + 1;
         }
+    }
+    if (longest > 0) {
+        *out_id = vocab->ids[last];
     }
     return longest;
 }

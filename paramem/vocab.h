@@ -13,7 +13,7 @@
 #define PARAMEM_VOCAB_BYTES_MAX ((size_t)1 << 26)
 
 struct paramem_vocab {
-    uint64_t *edges; /* node << 36 | byte << 28 | child; 0 is free */
+    uint64_t *edges; /* node << 36 | byte << 28 | child << 1 | a token ends there; 0 is free */
     uint32_t *ids;   /* of nodes; PARAMEM_NO_ID: no token ends here. Node 0 is the root. */
     size_t nodes;
     unsigned shift; /* 64 - log2 of the number of places for edges */
@@ -24,7 +24,7 @@ MEMOS_MUST_USE enum memos_status paramem_vocab_init(
     struct paramem_vocab *vocab, size_t bytes_total, struct memos_error *err);
 void paramem_vocab_finish(struct paramem_vocab *vocab); /* takes a zeroed one */
 
-/* A token that is there gets the new id. */
+/* A token that is there gets the new id; an empty one is left out. */
 void paramem_vocab_add(struct paramem_vocab *vocab, struct memos_bytes token, uint32_t id);
 
 /* The node that the bytes lead to from `node`; 0 when there is none. */

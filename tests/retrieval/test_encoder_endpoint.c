@@ -198,7 +198,7 @@ static void it_tries_again(void **state)
     float out[DIMS];
     (void)state;
 
-    /* two tries are not enough; the third, of the next call, is answered: so it were two */
+    /* two tries are not enough, and there are no more of them: the next call's is answered */
     options.endpoint.tries_max = 2;
     expect_fault(options, MEMOS_UNAVAILABLE, "HTTP status 429");
     struct retrieval_encoder *encoder = open_with(options);

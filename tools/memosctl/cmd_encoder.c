@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHOWN_NUMBERS = 6 };
+enum { SHOWN_NUMBERS = 6, KEY_BYTES_MAX = 4096 };
 
 static const char usual_name[] = "minilm";
 
@@ -30,12 +30,39 @@ static const char *source_name(enum retrieval_encoder_source source)
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static enum memos_status open_spec(const struct retrieval_encoder_spec *spec,
+/* The bearer token in the file of --encoder-key-file; stays empty without one. */
+static enum memos_status read_key(
+    const struct ctl *ctl, struct memos_buffer *out, struct memos_error *err)
+{
+    const char *path = ctl_args_value(ctl->args, CTL_ENCODER_KEY);
+    *out = memos_buffer_make(KEY_BYTES_MAX);
+    if (!path) {
+        return MEMOS_OK;
+    }
+    enum memos_status status = ctl_file_read(path, KEY_BYTES_MAX, out, err);
+    while (status == MEMOS_OK && out->size > 0 && out->data[out->size - 1] <= ' ') {
+        out->size--;
+    }
+    memos_buffer_u8(out, 0);
+    return status;
+}
+
+static enum memos_status open_spec(struct ctl *ctl, const struct retrieval_encoder_spec *spec,
     struct retrieval_encoder **out_encoder, struct memos_error *err)
 {
     struct retrieval_encoder_options options;
-    retrieval_encoder_spec_options(spec, &options);
-    return retrieval_encoder_open(&options, out_encoder, err);
+    struct memos_buffer key;
+    enum memos_status status = read_key(ctl, &key, err);
+    if (status == MEMOS_OK) {
+        retrieval_encoder_spec_options(spec, &options);
+        options.endpoint.key = (const char *)key.data;
+        status = retrieval_encoder_open(&options, out_encoder, err);
+    }
+    if (key.data) {
+        explicit_bzero(key.data, key.capacity);
+    }
+    memos_buffer_free(&key);
+    return status;
 }
 
 /* The encoder that operand 0 means. */
@@ -53,7 +80,7 @@ static enum memos_status open_meant(struct ctl *ctl, struct retrieval_encoder_sp
     if (spec->fell_back) {
         ctl_note(ctl, "there is no encoder minilm: hashed n-grams are taken");
     }
-    return open_spec(spec, out_encoder, err);
+    return open_spec(ctl, spec, out_encoder, err);
 }
 
 /* ---- add ------------------------------------------------------------------------------------ */

@@ -176,7 +176,8 @@ static void print_value_cases(FILE *out)
         "    --state) COMPREPLY=($(compgen -W 'all generated activated frozen merged archived"
         " expired withdrawn forgotten' -- \"$word\")); return ;;\n"
         "    "
-        "--output|-o|--out|--check|--queries|--memosd|--config|--key-file|--log-file|--data-dir)\n"
+        "--output|-o|--out|--check|--queries|--memosd|--config|--key-file|--log-file|--data-dir|"
+        "--encoder-key-file)\n"
         "        COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n"
         "    esac\n",
         out);

@@ -135,6 +135,8 @@
     X(ENCODER_NAME, "name", 0, "NAME", "what it is called (default: as the folder is)")            \
     X(WEIGHTS, "weights", 0, "TYPE",                                                               \
         "a model's weights in memory: f32, bf16 or int8 (default: f32)")                           \
+    X(ENCODER_KEY, "encoder-key-file", 0, "FILE",                                                  \
+        "an endpoint's key: a file that holds the bearer token")                                   \
     X(AS_QUESTION, "question", 0, NULL, "as a question, not as something that is stored")          \
     /* the service */                                                                              \
     X(MEMOSD, "memosd", 0, "PATH",                                                                 \
