@@ -61,8 +61,9 @@ void kern_parallel(
 
 /* ---- conversion ---------------------------------------------------------------------------- */
 
-/* out[i] = from[i] in dtype `to` (not I8), rounded to nearest even; what is too large becomes the
- * largest finite value of e4m3 and e5m2, infinity of f16 and bf16. NaN stays NaN. */
+/* out[i] = from[i] in dtype `to` (not I8), rounded to nearest even; what is too large, infinity
+ * included, becomes the largest finite value of e4m3 and e5m2, infinity of f16 and bf16. NaN stays
+ * NaN. data and out may be misaligned for what they hold where they are void. */
 void kern_from_f32(enum kern_dtype to, const float *from, void *out, size_t count);
 void kern_to_f32(enum kern_dtype from, const void *data, float *out, size_t count);
 
@@ -72,7 +73,8 @@ void kern_to_f32(enum kern_dtype from, const void *data, float *out, size_t coun
 struct kern_matrix;
 
 /* Pack `data` (N, K) of `from` (F32, F16 or BF16) as `to`: F32, BF16, or I8 (a scale per row of N:
- * the largest magnitude over 127). Copies. NO_MEMORY; UNSUPPORTED. */
+ * the largest magnitude over 127; K at most 65,536). N and K are not 0. Copies. A matrix is
+ * multiplied as the context that packed it multiplies, also on another. NO_MEMORY; UNSUPPORTED. */
 MEMOS_MUST_USE enum memos_status kern_matrix_pack(struct kern_ctx *ctx, enum kern_dtype to,
     enum kern_dtype from, const void *data, size_t n, size_t k, struct kern_matrix **out,
     struct memos_error *err);
@@ -99,7 +101,7 @@ struct kern_linear {
     float *y;
     size_t t;
     enum kern_activation act;
-    void *workspace; /* kern_linear_workspace_bytes(ctx, w, t); 64-byte aligned */
+    void *workspace; /* kern_linear_workspace_bytes(ctx, w, t), 64-byte aligned; NULL when 0 */
 };
 size_t kern_linear_workspace_bytes(
     const struct kern_ctx *ctx, const struct kern_matrix *w, size_t t);
@@ -131,7 +133,7 @@ size_t kern_encode_attention_workspace_bytes(
     const struct kern_ctx *ctx, size_t longest, size_t head_dim);
 void kern_encode_attention(struct kern_ctx *ctx, const struct kern_encode_attention *a);
 
-/* out (B, K): the mean of each sequence's rows, or its first row (cls). */
+/* out (B, K): the mean of each sequence's rows, or its first row (cls); zeros for no rows. */
 void kern_pool_mean(struct kern_ctx *ctx, const float *x, const uint32_t *starts, size_t sequences,
     float *out, size_t k);
 void kern_pool_cls(struct kern_ctx *ctx, const float *x, const uint32_t *starts, size_t sequences,
@@ -144,7 +146,8 @@ void kern_normalize(struct kern_ctx *ctx, float *x, size_t rows, size_t k);
 
 /* scores[i] = scales[i] * (query . codes[i]) for rows i of a table (R, K) of codes of any dtype;
  * scales NULL: all one. Threads: single-threaded, any thread, no ctx. What it computes for a row
- * does not depend on the other rows. */
+ * does not depend on the other rows, to the bit. A NaN of e4m3 counts as 480 with its sign, so that
+ * every table of it has an order. Bound by memory: rows * k * bytes of the type are read. */
 void kern_scan(enum kern_dtype dtype, const void *codes, const float *scales, size_t rows, size_t k,
     const float *query, float *scores);
 

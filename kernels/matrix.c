@@ -10,11 +10,6 @@
 /* What is larger is worth huge pages: a product of few rows reads W once, from far away. */
 #define HUGE_BYTES ((size_t)2 << 20)
 
-static size_t up(size_t value, size_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
-
 struct kern_layout kern_ops_layout(const struct kern_ops *ops, enum kern_dtype dtype)
 {
     switch (dtype) {
@@ -73,24 +68,25 @@ static struct kern_matrix *matrix_alloc(
 {
     struct kern_layout layout = kern_ops_layout(ops, to);
     struct kern_matrix shape = {.ops = ops, .dtype = to, .n = n, .k = k};
-    size_t head = up(sizeof shape, 64), data, total, tail = to == KERN_I8 ? 2 * up(n * 4, 64) : 0;
-    shape.k_padded = up(k, layout.pad);
+    size_t head = kern_up(sizeof shape, 64), data, total,
+           tail = to == KERN_I8 ? 2 * kern_up(n * 4, 64) : 0;
+    shape.k_padded = kern_up(k, layout.pad);
     shape.panel_bytes = layout.width * shape.k_padded * kern_dtype_bytes(to);
-    if (__builtin_mul_overflow(up(n, layout.width) / layout.width, shape.panel_bytes, &data) ||
-        __builtin_add_overflow(up(data, 64), head + tail + HUGE_BYTES, &total)) {
+    if (__builtin_mul_overflow(kern_up(n, layout.width) / layout.width, shape.panel_bytes, &data) ||
+        __builtin_add_overflow(kern_up(data, 64), head + tail + HUGE_BYTES, &total)) {
         return NULL;
     }
     shape.bytes = total - HUGE_BYTES;
     size_t unit = shape.bytes >= HUGE_BYTES / 2 ? HUGE_BYTES : 64;
-    char *memory = aligned_alloc(unit, up(shape.bytes, unit));
+    char *memory = aligned_alloc(unit, kern_up(shape.bytes, unit));
     if (!memory) {
         return NULL;
     }
     memset(memory, 0, shape.bytes);
     shape.data = memory + head;
     if (to == KERN_I8) {
-        shape.scales = (float *)(memory + head + up(data, 64));
-        shape.sums = (int32_t *)(memory + head + up(data, 64) + up(n * 4, 64));
+        shape.scales = (float *)(memory + head + kern_up(data, 64));
+        shape.sums = (int32_t *)(memory + head + kern_up(data, 64) + kern_up(n * 4, 64));
     }
     struct kern_matrix *matrix = (struct kern_matrix *)memory;
     *matrix = shape;

@@ -14,6 +14,12 @@
 
 #define KERN_NAME_BYTES 64
 
+/* The next multiple of unit. */
+static inline size_t kern_up(size_t value, size_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
 /* How W (N, K) is laid out: in panels of `width` rows, in which `group` numbers of K of one row lie
  * together: element (n, k) is at
  *     n / width * width * K' + k / group * width * group + n % width * group + k % group
@@ -66,10 +72,6 @@ struct kern_tiles {
     enum kern_form form;
     struct kern_layout layout;
     size_t rows_max, panels_max;
-};
-
-struct kern_attention_need {
-    size_t longest, head_dim;
 };
 
 struct kern_ops {

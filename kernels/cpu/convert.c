@@ -3,18 +3,6 @@
 #include "kernels/cpu/vector.h"
 #include "kernels/ref/ops.h"
 
-static __m128i bf16_of(__m256 v)
-{
-    __m256i bits = _mm256_castps_si256(v);
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
-    __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
-    rounded = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan)), 16);
-    rounded = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
-    return _mm256_castsi256_si128(rounded);
-}
-
 void kern_cpu_from_f32(enum kern_dtype to, const float *from, void *out, size_t count)
 {
     size_t i = 0, bytes = kern_dtype_bytes(to);
@@ -22,7 +10,7 @@ void kern_cpu_from_f32(enum kern_dtype to, const float *from, void *out, size_t 
         for (; i + 8 <= count; i += 8) {
             __m256 v = _mm256_loadu_ps(from + i);
             __m128i codes = to == KERN_BF16
-                                ? bf16_of(v)
+                                ? vector_upper_halves(vector_round_bf16(v))
                                 : _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
             _mm_storeu_si128((__m128i *)((uint16_t *)out + i), codes);
         }

@@ -11,9 +11,9 @@
 
 /* A worker's share of the workspace, in floats. s: rows of the sequence, d: head_dim. */
 struct room {
-    size_t keys;    /* panels of up(s, 16) keys, d deep */
-    size_t values;  /* panels of up(d, 16) columns, s deep */
-    size_t weights; /* (ROWS_MAX, up(s, 16)) */
+    size_t keys;    /* panels of kern_up(s, 16) keys, d deep */
+    size_t values;  /* panels of kern_up(d, 16) columns, s deep */
+    size_t weights; /* (ROWS_MAX, kern_up(s, 16)) */
     size_t total;
 };
 
@@ -23,19 +23,14 @@ struct attention {
     struct room room;
 };
 
-static size_t up(size_t value, size_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
-
 static struct room room_of(size_t longest, size_t head_dim)
 {
     struct room room;
-    size_t padded = up(longest, KERN_PANEL);
+    size_t padded = kern_up(longest, KERN_PANEL);
     room.keys = padded * head_dim;
-    room.values = up(head_dim, KERN_PANEL) * longest;
+    room.values = kern_up(head_dim, KERN_PANEL) * longest;
     room.weights = ROWS_MAX * padded;
-    room.total = up(room.keys, 16) + up(room.values, 16) + room.weights;
+    room.total = kern_up(room.keys, 16) + kern_up(room.values, 16) + room.weights;
     return room;
 }
 
@@ -140,10 +135,10 @@ static void attention_piece(void *self, size_t index, unsigned worker)
     const struct room *room = &attention->room;
     size_t head = index % a->heads, d = a->head_dim, width = a->heads * d;
     size_t first = a->starts[index / a->heads], s = a->starts[index / a->heads + 1] - first;
-    size_t padded = up(s, KERN_PANEL), stride = 3 * width;
+    size_t padded = kern_up(s, KERN_PANEL), stride = 3 * width;
     const float *q = a->qkv + first * stride + head * d;
     float *keys = (float *)a->workspace + worker * room->total;
-    float *values = keys + up(room->keys, 16), *weights = values + up(room->values, 16);
+    float *values = keys + kern_up(room->keys, 16), *weights = values + kern_up(room->values, 16);
     size_t rows_max = tiles->rows_max < ROWS_MAX ? tiles->rows_max : ROWS_MAX;
     float ones[ROWS_MAX], parts[ROWS_MAX];
 
@@ -174,7 +169,7 @@ static void attention_piece(void *self, size_t index, unsigned worker)
             .panel_bytes = s * KERN_PANEL * sizeof(float),
             .k = s,
             .rows = rows};
-        product(tiles, sums, up(d, KERN_PANEL) / KERN_PANEL, d, parts,
+        product(tiles, sums, kern_up(d, KERN_PANEL) / KERN_PANEL, d, parts,
             a->out + (first + row) * width + head * d, width);
     }
 }

@@ -25,11 +25,6 @@ struct linear {
     size_t chunks, chunk_panels;
 };
 
-static size_t up(size_t value, size_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
-
 static size_t form_bytes(enum kern_form form)
 {
     switch (form) {
@@ -55,42 +50,28 @@ static const struct kern_tiles *tiles_of(const struct kern_matrix *w)
 /* The workspace: x in its form, then its scales. */
 static size_t formed_bytes(const struct kern_matrix *w, const struct kern_tiles *tiles, size_t t)
 {
-    return up(t * w->k_padded * form_bytes(tiles->form), 64);
+    return kern_up(t * w->k_padded * form_bytes(tiles->form), 64);
 }
 
 size_t kern_cpu_linear_workspace_bytes(const struct kern_matrix *w, size_t t)
 {
     const struct kern_tiles *tiles = tiles_of(w);
-    return formed_bytes(w, tiles, t) + (w->dtype == KERN_I8 ? up(t * sizeof(float), 64) : 0);
+    return formed_bytes(w, tiles, t) + (w->dtype == KERN_I8 ? kern_up(t * sizeof(float), 64) : 0);
 }
 
 /* ---- x in the tiles' form ------------------------------------------------------------------ */
-
-/* Rounded to bf16, to nearest even, in the upper halves. NaN keeps its upper half, made quiet. */
-static __m256i round_bf16(__m256 v)
-{
-    __m256i bits = _mm256_castps_si256(v);
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
-    __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
-    return _mm256_and_si256(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan)),
-        _mm256_set1_epi32((int)0xffff0000));
-}
 
 static void form_bf16(const float *x, size_t k, size_t k_padded, bool wide, void *out)
 {
     for (size_t i = 0; i < k_padded; i += 8) {
         size_t left = i < k ? k - i : 0, room = k_padded - i;
         __m256 v = left >= 8 ? _mm256_loadu_ps(x + i) : vector_load_part(x + i, left);
-        __m256i bits = round_bf16(v);
+        __m256i bits = vector_round_bf16(v);
         char part[32];
         if (wide) {
             _mm256_storeu_si256((__m256i *)part, bits);
         } else {
-            bits = _mm256_srli_epi32(bits, 16);
-            bits = _mm256_permute4x64_epi64(_mm256_packus_epi32(bits, bits), 0xd8);
-            _mm_storeu_si128((__m128i *)part, _mm256_castsi256_si128(bits));
+            _mm_storeu_si128((__m128i *)part, vector_upper_halves(bits));
         }
         size_t each = wide ? 4 : 2;
         memcpy((char *)out + i * each, part, (room < 8 ? room : 8) * each);
@@ -356,7 +337,7 @@ void kern_cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a)
     l.block_rows = (a->t + l.blocks - 1) / l.blocks;
     size_t wanted = ctx->threads == 1 ? 1 : PIECES_A_THREAD * ctx->threads;
     l.chunks = (wanted + l.blocks - 1) / l.blocks;
-    l.chunk_panels = up((panels + l.chunks - 1) / l.chunks, l.tiles->panels_max);
+    l.chunk_panels = kern_up((panels + l.chunks - 1) / l.chunks, l.tiles->panels_max);
     l.chunks = (panels + l.chunk_panels - 1) / l.chunk_panels;
     kern_pool_run(ctx->pool, l.blocks * l.chunks, linear_piece, &l);
 }

@@ -41,6 +41,26 @@ static inline __m256 vector_abs(__m256 v)
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), v);
 }
 
+/* Rounded to bf16, to nearest even, in the upper halves. NaN keeps its upper half, made quiet. */
+static inline __m256i vector_round_bf16(__m256 v)
+{
+    __m256i bits = _mm256_castps_si256(v);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+    return _mm256_and_si256(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan)),
+        _mm256_set1_epi32((int)0xffff0000));
+}
+
+/* The upper halves of eight words. */
+static inline __m128i vector_upper_halves(__m256i words)
+{
+    words = _mm256_srli_epi32(words, 16);
+    words = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0xd8);
+    return _mm256_castsi256_si128(words);
+}
+
 /* e^x to 2 units in the last place. Below -87.3 it is e^-87.3, which is nothing (1e-38); above 88.7
  * e^88.7. NaN stays NaN.
  *
