@@ -98,7 +98,7 @@ static enum retrieval_ann_type type_for(enum retrieval_ann_type type, uint64_t c
     return RETRIEVAL_ANN_IVF_SQ8;
 }
 
-/* About 4 sqrt(count), a power of two, with enough vectors to train each on. */
+/* Three to six times sqrt(count), a power of two, with enough vectors to train each on. */
 static size_t lists_for(uint64_t count)
 {
     size_t lists = 1;

@@ -21,7 +21,7 @@ enum {
     HEADER_HASHED = 112, /* what the hash at its end covers */
     HASH_BYTES = 32,
     PATH_BYTES = 4096,
-    BLOCK_BYTES = 1 << 20,
+    BLOCK_BYTES = 1 << 16,
 };
 
 struct header {

@@ -27,9 +27,9 @@
 extern "C" {
 #endif
 
-typedef struct FaissSearchParameters_H FaissSearchParameters;
-typedef struct FaissSearchParameters_H FaissSearchParametersIVF;
-typedef struct FaissIDSelector_H FaissIDSelectorBitmap;
+FAISS_DECLARE_CLASS(SearchParameters)
+FAISS_DECLARE_CLASS_INHERITED(SearchParametersIVF, SearchParameters)
+FAISS_DECLARE_CLASS_INHERITED(IDSelectorBitmap, IDSelector)
 
 /* n: bytes of the bitmap, which is viewed. Freed by faiss_IDSelector_free. */
 int faiss_IDSelectorBitmap_new(FaissIDSelectorBitmap **p_sel, size_t n, const uint8_t *bitmap);

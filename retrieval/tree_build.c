@@ -11,6 +11,10 @@
 /* Vectors that are decoded at once where they are told apart for good. */
 #define CHUNK 256
 
+/* Examples that are worth a call of FAISS: its BLAS has threads of its own, whom it costs more to
+ * wake than a few comparisons do. */
+#define FAISS_LEAST 1024
+
 uint64_t retrieval_tree_random(uint64_t *state)
 {
     uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
@@ -254,6 +258,31 @@ static void means_update(struct building *b, size_t count, size_t means, const s
     }
 }
 
+/* Label the batch by the nearest means. */
+static enum memos_status examples_assign(
+    struct building *b, size_t count, size_t means, struct memos_error *err)
+{
+    if (count < FAISS_LEAST) {
+        for (size_t i = 0; i < count; i++) {
+            b->labels[i] = retrieval_tree_nearest(
+                b->batch + i * b->dims, (const uint8_t *)b->means, (uint32_t)means, b->dims, NULL);
+        }
+        return MEMOS_OK;
+    }
+    int code = faiss_Index_reset(b->flat);
+    if (code == 0) {
+        code = faiss_Index_add(b->flat, (idx_t)means, b->means);
+    }
+    if (code == 0) {
+        code = faiss_Index_assign(b->flat, (idx_t)count, b->batch, b->labels, 1);
+    }
+    for (size_t i = 0; code == 0 && i < count; i++) {
+        /* FAISS finds nothing near what is not a number. */
+        b->labels[i] = b->labels[i] < 0 ? 0 : b->labels[i];
+    }
+    return retrieval_faiss_status(code, "assign examples", err);
+}
+
 /* Find means for the examples of a node. *out_means: how many. */
 static enum memos_status node_cluster(
     struct building *b, const struct growing *node, size_t *out_means, struct memos_error *err)
@@ -270,19 +299,9 @@ static enum memos_status node_cluster(
         if (means < 2) {
             break;
         }
-        int code = faiss_Index_reset(b->flat);
-        if (code == 0) {
-            code = faiss_Index_add(b->flat, (idx_t)means, b->means);
-        }
-        if (code == 0) {
-            code = faiss_Index_assign(b->flat, (idx_t)count, b->batch, b->labels, 1);
-        }
-        if (code != 0) {
-            return retrieval_faiss_status(code, "assign examples", err);
-        }
-        for (size_t i = 0; i < count; i++) {
-            /* FAISS finds nothing near what is not a number. */
-            b->labels[i] = b->labels[i] < 0 ? 0 : b->labels[i];
+        enum memos_status status = examples_assign(b, count, means, err);
+        if (status != MEMOS_OK) {
+            return status;
         }
         size_t least = (count + means - 1) / means;
         size_t most = (size_t)(b->options.share_max * (double)count);

@@ -418,7 +418,7 @@ static void file_write(const char *path, const uint8_t *bytes, size_t size)
     assert_int_equal(fclose(file), 0);
 }
 
-/* Every beginning of a file, every flipped bit, and bytes after the end. */
+/* Beginnings of a file, flipped bits (of the header all of them), and bytes after the end. */
 static void damage_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -428,12 +428,12 @@ static void damage_is_refused(void **state)
     OK(retrieval_ann_save(ann, f->path, tag, NULL));
     retrieval_ann_free(&ann);
     size_t size = file_read(f->path, &bytes);
-    for (size_t cut = 0; cut < size; cut++) {
+    for (size_t cut = 0; cut < size; cut += cut < 200 ? 1 : 7) {
         file_write(f->path, bytes, cut);
         assert_int_equal(retrieval_ann_load(f->path, tag, &loaded, &err), MEMOS_CORRUPT);
         assert_null(loaded);
     }
-    for (size_t bit = 0; bit < size * 8; bit += bit < 128 * 8 ? 1 : 5) {
+    for (size_t bit = 0; bit < size * 8; bit += bit < 128 * 8 ? 1 : 23) {
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
         file_write(f->path, bytes, size);
         assert_int_equal(retrieval_ann_load(f->path, tag, &loaded, &err), MEMOS_CORRUPT);
