@@ -4,6 +4,7 @@
  * for the last few candidates only. They are small beside what words and vectors give (a match is
  * worth 3 to 15): they decide between docs that answer about equally well. Near duplicates of a hit
  * lose, so that the same thing said twice does not take two places. */
+#include "memcube/record.h"
 #include "retrieval/search_internal.h"
 
 #include <math.h>
