@@ -299,6 +299,30 @@ static enum memos_status mend_tables(
 
 /* ---- indexes ------------------------------------------------------------------------------- */
 
+/* The doc of the version that this one was made from; 0: none. */
+static enum memos_status doc_replaced(struct memcube_fsck_space *f,
+    const struct memcube_version *version, uint32_t *out_doc, struct memos_error *err)
+{
+    struct memcube_row row;
+    uint32_t row_number;
+    uint64_t seq;
+
+    *out_doc = 0;
+    if (version->parent == 0) {
+        return MEMOS_OK;
+    }
+    enum memos_status status = memcube_chain_read(
+        f->read, f->space.number, &version->id, version->parent, &row_number, &seq, err);
+    if (status == MEMOS_OK) {
+        status = memcube_row_read(
+            f->read, f->space.number, row_number, &f->row_arena, &row, err);
+    }
+    if (status == MEMOS_OK) {
+        *out_doc = row.doc;
+    }
+    return status;
+}
+
 /* The version and the text that a doc was indexed with. *out_skip: it is forgotten. */
 static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
     struct memcube_version *version, struct memcube_index_doc *out, bool *out_skip,
@@ -308,7 +332,7 @@ static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
     struct memcube_cube cube;
     struct memcube_row row;
     uint8_t *key;
-    uint32_t row_number;
+    uint32_t row_number, replaces = 0;
     uint64_t seq;
 
     memos_arena_reset(&f->row_arena);
@@ -334,6 +358,9 @@ static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
     }
     status = memcube_row_read(
         f->read, f->space.number, row_number, &f->row_arena, &row, err);
+    if (status == MEMOS_OK) {
+        status = doc_replaced(f, version, &replaces, err);
+    }
     key = memos_arena_take(&f->row_arena, 1, MEMCUBE_DOC_KEY_BYTES);
     if (status == MEMOS_OK && !key) {
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for a doc");
@@ -348,6 +375,7 @@ static enum memos_status doc_load(struct memcube_fsck_space *f, uint32_t doc,
     *out = (struct memcube_index_doc){
         .space = f->space.number,
         .doc = doc,
+        .replaces = replaces,
         .version = version,
         .text = memos_bytes_make("", 0),
         .secret = f->space.secret,

@@ -19,13 +19,14 @@ enum { MEMCUBE_DOC_KEY_BYTES = 32 };
 struct memcube_index_doc {
     uint32_t space; /* number of the space */
     uint32_t doc;
+    uint32_t replaces; /* the doc of the version that this one was made from; 0: none */
     const struct memcube_version *version;
     struct memos_bytes text; /* the payload when it is plaintext, else empty */
     const uint8_t *secret;   /* 32 bytes, one key per space: to hash words with, so that no word can
                                 be read in the files */
-    const uint8_t *key;      /* MEMCUBE_DOC_KEY_BYTES: a key per doc, that forget destroys: what an index keeps
-                                of a doc encrypted under it is unreadable afterwards, wherever a
-                                copy lies. memcube_doc_key (memcube/store.h) gives it again. Of a
+    const uint8_t *key;      /* MEMCUBE_DOC_KEY_BYTES: a key per doc, that forget destroys: what an
+                                index keeps of a doc encrypted under it is unreadable afterwards,
+                                wherever a copy lies. memcube_doc_key (memcube/store.h) gives it again. Of a
                                 write that was never committed the same key may come back for
                                 another content, so a nonce must be random */
 };

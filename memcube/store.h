@@ -100,10 +100,6 @@ struct memcube_space {
 MEMOS_MUST_USE enum memos_status memcube_space_find(struct memcube_read *read,
     struct memos_bytes name, struct memcube_space *out, struct memos_error *err);
 
-/* The space with this number. NOT_FOUND. */
-MEMOS_MUST_USE enum memos_status memcube_space_numbered(struct memcube_read *read, uint32_t number,
-    struct memcube_space *out, struct memos_error *err);
-
 /* Spaces in the order of their names, from the first name > after, at most count_max. */
 MEMOS_MUST_USE enum memos_status memcube_space_list(struct memcube_read *read,
     struct memos_bytes after, struct memcube_space *out, size_t count_max, size_t *out_count,
@@ -191,6 +187,14 @@ MEMOS_MUST_USE enum memos_status memcube_viewer_may(struct memcube_read *read,
 MEMOS_MUST_USE enum memos_status memcube_doc_key(struct memcube_read *read, uint32_t space,
     uint32_t doc, uint8_t out_key[MEMCUBE_DOC_KEY_BYTES], struct memos_error *err);
 
+/* For indexes, to read a content again: the space with this number (NOT_FOUND), and a version that
+ * has this doc, be it found now or not (NOT_FOUND, FORGOTTEN). */
+MEMOS_MUST_USE enum memos_status memcube_space_numbered(struct memcube_read *read, uint32_t number,
+    struct memcube_space *out, struct memos_error *err);
+MEMOS_MUST_USE enum memos_status memcube_doc_version(struct memcube_read *read,
+    const struct memcube_space *space, uint32_t doc, struct memcube_version *out,
+    struct memos_error *err);
+
 /* For indexes that read many: the docs of a space from `first` on whose keys were not destroyed, in
  * order, at most count_max; 0 after the last. Go on with the last one's number plus one. */
 struct memcube_doc_key {
@@ -206,11 +210,6 @@ MEMOS_MUST_USE enum memos_status memcube_doc_keys(struct memcube_read *read, uin
 MEMOS_MUST_USE enum memos_status memcube_version_of_doc(struct memcube_read *read,
     const struct memcube_space *space, uint32_t doc, const struct memcube_as_of *as_of,
     struct memcube_version *out, struct memos_error *err);
-
-/* The last version that has the content of this number, be it the head or not. FORGOTTEN. */
-MEMOS_MUST_USE enum memos_status memcube_version_with_doc(struct memcube_read *read,
-    const struct memcube_space *space, uint32_t doc, struct memcube_version *out,
-    struct memos_error *err);
 
 /* List heads, newest event time first (or oldest). `cursor` is 0 to begin; *out_next is what to
  * pass for the next page, 0 after the last. */

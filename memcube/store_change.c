@@ -264,6 +264,7 @@ static enum memos_status step_index(struct memcube_changing *changing,
     const struct memcube_index_doc doc = {
         .space = space->number,
         .doc = step->version.doc,
+        .replaces = step->cube.number != 0 ? step->cube.doc : 0,
         .version = &step->version,
         .text = plain ? step->payload : memos_bytes_make("", 0),
         .secret = space->secret,

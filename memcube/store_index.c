@@ -1,4 +1,5 @@
-/* What indexes ask of the store: the keys under which they may keep what repeats a memory.
+/* What indexes ask of the store: a content again, and the keys under which they may keep what
+ * repeats it.
  *
  * A doc's key is made from its cube's slot in the vault, which forget destroys, and so needs no
  * place of its own. */
@@ -104,4 +105,43 @@ enum memos_status memcube_doc_keys(struct memcube_read *read, uint32_t space, ui
     memcube_cursor_close(&cursor);
     *out_count = count;
     return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+}
+
+enum memos_status memcube_space_numbered(struct memcube_read *read, uint32_t number,
+    struct memcube_space *out, struct memos_error *err)
+{
+    struct memos_bytes name;
+
+    const enum memos_status status = memcube_space_name(read, number, &name, err);
+    if (status == MEMOS_NOT_FOUND) {
+        return memos_fail(err, MEMOS_NOT_FOUND, "there is no space with the number %u", number);
+    }
+    return status == MEMOS_OK ? memcube_space_find(read, name, out, err) : status;
+}
+
+enum memos_status memcube_doc_version(struct memcube_read *read, const struct memcube_space *space,
+    uint32_t doc, struct memcube_version *out, struct memos_error *err)
+{
+    struct memcube_doc record;
+    struct memcube_cube cube;
+    uint32_t row = 0;
+    uint64_t seq = 0;
+
+    enum memos_status status =
+        memcube_doc_read(read, space->number, doc, &read->arena, &record, err);
+    if (status == MEMOS_OK) {
+        status = memcube_cube_read(read, space->number, &record.id, &cube, err);
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_chain_read(
+            read, space->number, &record.id, record.first, &row, &seq, err);
+    }
+    if (status == MEMOS_OK) {
+        status = memcube_version_load(
+            read, space->number, &cube, row, &read->arena, out, err);
+    }
+    if (status == MEMOS_OK && out->state == MEMCUBE_STATE_FORGOTTEN) {
+        return memos_fail(err, MEMOS_FORGOTTEN, "doc %u was forgotten", doc);
+    }
+    return status;
 }

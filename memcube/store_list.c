@@ -41,32 +41,6 @@ enum memos_status memcube_version_of_doc(struct memcube_read *read,
     return status == MEMOS_OK && out->doc != doc ? doc_gone(doc, err) : status;
 }
 
-enum memos_status memcube_version_with_doc(struct memcube_read *read,
-    const struct memcube_space *space, uint32_t doc, struct memcube_version *out,
-    struct memos_error *err)
-{
-    struct memcube_doc record;
-    struct memcube_cube cube;
-    uint64_t seq = 0;
-    uint32_t row = 0;
-
-    enum memos_status status =
-        memcube_doc_read(read, space->number, doc, &read->arena, &record, err);
-    if (status == MEMOS_OK && record.intervals_count == 0) {
-        return memos_fail(err, MEMOS_FORGOTTEN, "doc %u is forgotten", doc);
-    }
-    if (status == MEMOS_OK) {
-        status = memcube_cube_read(read, space->number, &record.id, &cube, err);
-    }
-    if (status == MEMOS_OK) {
-        status = memcube_chain_read(
-            read, space->number, &record.id, record.last, &row, &seq, err);
-    }
-    return status == MEMOS_OK ? memcube_version_load(
-                                    read, space->number, &cube, row, &read->arena, out, err)
-                              : status;
-}
-
 /* ---- lists --------------------------------------------------------------------------------- */
 
 /* A list while it is made: a walk along table `time`. */

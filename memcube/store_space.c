@@ -160,14 +160,6 @@ enum memos_status memcube_space_name(struct memcube_read *read, uint32_t number,
     return MEMOS_OK;
 }
 
-enum memos_status memcube_space_numbered(struct memcube_read *read, uint32_t number,
-    struct memcube_space *out, struct memos_error *err)
-{
-    struct memos_bytes name;
-    const enum memos_status status = memcube_space_name(read, number, &name, err);
-    return status == MEMOS_OK ? memcube_space_find(read, name, out, err) : status;
-}
-
 /* ---- states of a write --------------------------------------------------------------------- */
 
 static struct memcube_space_state *state_new(

@@ -2,6 +2,7 @@
 
 #include "retrieval/encoder_internal.h"
 
+#include <math.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ struct retrieval_encoder {
     struct paramem_encoder *folder; /* one of the three, by info.source */
     struct retrieval_endpoint *endpoint;
     struct retrieval_ngrams *ngrams;
+    bool is_raw; /* the folder's vectors have lengths of their own */
     struct retrieval_encoder_info info;
     char name[160];
     atomic_bool interrupted;
@@ -43,6 +45,7 @@ static enum memos_status open_folder(struct retrieval_encoder *encoder,
     snprintf(encoder->name, sizeof encoder->name, "%.*s (%s, %s)",
         (int)(base.size < 80 ? base.size : 80), (const char *)base.data,
         kern_dtype_name(info.weights), info.kern);
+    encoder->is_raw = !info.normalized;
     encoder->info.dims = info.dims;
     encoder->info.tokens_max = info.tokens_max;
     encoder->info.semantic = true;
@@ -125,6 +128,21 @@ void retrieval_encoder_describe(
     *out = encoder->info;
 }
 
+/* Each vector to length 1; zeros stay. */
+static void normalize(float *vectors, size_t count, size_t dims)
+{
+    for (float *at = vectors; at < vectors + count * dims; at += dims) {
+        double squares = 0.0;
+        for (size_t i = 0; i < dims; i++) {
+            squares += (double)at[i] * (double)at[i];
+        }
+        double scale = squares > 0.0 ? 1.0 / sqrt(squares) : 0.0;
+        for (size_t i = 0; i < dims; i++) {
+            at[i] = (float)((double)at[i] * scale);
+        }
+    }
+}
+
 enum memos_status retrieval_encoder_encode(struct retrieval_encoder *encoder,
     const struct memos_bytes *texts, size_t count, enum paramem_role role, float *out,
     struct memos_error *err)
@@ -133,7 +151,11 @@ enum memos_status retrieval_encoder_encode(struct retrieval_encoder *encoder,
     if (atomic_load(&encoder->interrupted)) {
         return memos_fail(err, MEMOS_CANCELLED, "the encoder was told to stop");
     } else if (encoder->folder) {
-        return paramem_encoder_encode(encoder->folder, texts, count, role, out, err);
+        status = paramem_encoder_encode(encoder->folder, texts, count, role, out, err);
+        if (status == MEMOS_OK && encoder->is_raw) {
+            normalize(out, count, encoder->info.dims);
+        }
+        return status;
     } else if (encoder->endpoint) {
         return retrieval_endpoint_encode(encoder->endpoint, texts, count, out, err);
     }

@@ -76,20 +76,21 @@ static enum memos_status read_vector(
     double squares = 0.0;
     for (size_t i = 0; i < dims; i++) {
         const json_t *number = json_array_get(numbers, i);
-        double value = json_number_value(number);
-        if (!json_is_number(number) || !isfinite((float)value)) {
+        float value = (float)json_number_value(number);
+        if (!json_is_number(number) || !isfinite(value)) {
             return memos_fail(err, MEMOS_CORRUPT,
                 "the endpoint's vector %zu has no finite number at %zu", position, i);
         }
-        squares += value * value;
+        squares += (double)value * (double)value;
     }
     double length = sqrt(squares);
-    if (!(length > 0.0) || !isfinite(length)) {
+    if (!(length > 0.0)) {
         return memos_fail(
             err, MEMOS_CORRUPT, "the endpoint's vector %zu cannot be normalised", position);
     }
     for (size_t i = 0; i < dims; i++) {
-        out[i] = (float)(json_number_value(json_array_get(numbers, i)) / length);
+        float value = (float)json_number_value(json_array_get(numbers, i));
+        out[i] = (float)((double)value / length);
     }
     return MEMOS_OK;
 }

@@ -1,6 +1,6 @@
 /* Vectors of hashed n-grams: no model, no file, the same on every machine.
  *
- * Features of a text, each with a weight: its words (words.h; English's light words a quarter),
+ * Features of a text, each with a weight: its words (words.h; English's light words a tenth),
  * pairs of neighbouring words that are not both light, and the runs of 3 to 5 characters inside a
  * word, the word's beginning and end marked, so that "marries" is near "married" and a slip of the
  * keyboard near what was meant. A feature seen n times counts sqrt(n). Its hash says to which
@@ -31,9 +31,9 @@
 
 /* Weights, in 1/4096. README.md has how they were chosen. */
 #define WEIGHT_WORD 4096
-#define WEIGHT_LIGHT 1024
-#define WEIGHT_PAIR 2048
-#define WEIGHT_CHARACTERS 1434
+#define WEIGHT_LIGHT 410
+#define WEIGHT_PAIR 1024
+#define WEIGHT_CHARACTERS 2048
 
 enum { CHARACTERS_MIN = 3, CHARACTERS_MAX = 5 };
 

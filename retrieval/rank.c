@@ -105,10 +105,12 @@ struct list {
     double score;                      /* what the candidate gets from it */
 };
 
-struct ranking {
-    const struct retrieval_rank_query *query;
+struct retrieval_ranking {
+    struct retrieval_rank_query query;
+    const struct memcube_docs *wanted; /* of the pass that is made */
     struct lengths lengths;
     double mean;
+    double ideal;   /* the score of a doc of mean length with every term once */
     uint32_t least; /* length of the shortest wanted doc */
     struct list *lists;
     size_t lists_count;
@@ -117,14 +119,15 @@ struct ranking {
         double score;
         uint32_t doc;
     } * best; /* a heap, the worst on top */
-    size_t best_count;
+    size_t best_count, top_k;
+    bool exhaustive;
     struct retrieval_rank_work work;
 };
 
 /* k1 (1 - b + b |d| / avg) */
-static double damping(const struct ranking *ranking, uint32_t length)
+static double damping(const struct retrieval_ranking *ranking, uint32_t length)
 {
-    const struct retrieval_rank_query *query = ranking->query;
+    const struct retrieval_rank_query *query = &ranking->query;
     return query->k1 * (1.0 - query->b + query->b * (double)length / ranking->mean);
 }
 
@@ -176,9 +179,9 @@ static void list_gallop(struct list *list, uint32_t doc)
 
 /* Go to the first wanted posting at or after `doc`. */
 static enum memos_status list_seek(
-    struct ranking *ranking, struct list *list, uint32_t doc, struct memos_error *err)
+    struct retrieval_ranking *ranking, struct list *list, uint32_t doc, struct memos_error *err)
 {
-    const struct memcube_docs *wanted = ranking->query->wanted;
+    const struct memcube_docs *wanted = ranking->wanted;
     while (list->at != list->end) {
         /* A piece that ends before doc is passed over without a look at its inside. */
         if (retrieval_posting_read(list->end - RETRIEVAL_POSTING_BYTES).doc < doc) {
@@ -204,12 +207,19 @@ static enum memos_status list_seek(
     return MEMOS_OK;
 }
 
+/* w(t) idf(t) */
+static double term_once(const struct retrieval_term *term, double docs, double with)
+{
+    double share = term->light ? LIGHT_WEIGHT : 1.0;
+    return share * (double)term->count * log(1.0 + (docs - with + 0.5) / (with + 0.5));
+}
+
 /* Look at all postings of a term once, for its statistics: how many live docs have it, and the most
  * that it can give. */
-static enum memos_status list_measure(struct ranking *ranking, struct list *list,
+static enum memos_status list_measure(struct retrieval_ranking *ranking, struct list *list,
     const struct retrieval_term *term, struct memos_error *err)
 {
-    const struct retrieval_rank_query *query = ranking->query;
+    const struct retrieval_rank_query *query = &ranking->query;
     uint32_t found = 0, count_max = 0;
 
     enum memos_status status = list_piece(list, true, err);
@@ -224,22 +234,22 @@ static enum memos_status list_measure(struct ranking *ranking, struct list *list
     }
     double docs = (double)query->live->count;
     double with = found < query->live->count ? (double)found : docs;
-    double share = term->light ? LIGHT_WEIGHT : 1.0;
-    list->weight = share * (double)term->count * log(1.0 + (docs - with + 0.5) / (with + 0.5)) *
-                   (query->k1 + 1.0);
+    double once = term_once(term, docs, with);
+    ranking->ideal += once;
+    list->weight = once * (query->k1 + 1.0);
     list->bound = list->weight * (double)count_max /
                   ((double)count_max + damping(ranking, ranking->least)) * BOUND_SLACK;
     return status;
 }
 
-/* Open the list of a term and go to its first wanted doc; a term without one gives no list. */
-static enum memos_status list_open(struct ranking *ranking, const struct retrieval_tables *tables,
-    struct memcube_txn *txn, const struct retrieval_term *term, const struct retrieval_tail *tail,
-    struct memos_error *err)
+/* Open the list of a term; one that nobody has gives no list. */
+static enum memos_status list_open(struct retrieval_ranking *ranking,
+    const struct retrieval_tables *tables, struct memcube_txn *txn,
+    const struct retrieval_term *term, const struct retrieval_tail *tail, struct memos_error *err)
 {
     struct list *list = &ranking->lists[ranking->lists_count];
     uint8_t key_bytes[RETRIEVAL_TERM_KEY_BYTES];
-    struct memos_bytes key = retrieval_term_key(key_bytes, ranking->query->space, term->hash);
+    struct memos_bytes key = retrieval_term_key(key_bytes, ranking->query.space, term->hash);
     struct memos_bytes value;
 
     *list = (struct list){.tail = tail, .doc = DOC_END};
@@ -251,6 +261,7 @@ static enum memos_status list_open(struct ranking *ranking, const struct retriev
     if (status == MEMOS_NOT_FOUND) {
         memcube_cursor_close(&list->cursor);
         if (tail->postings_bytes == 0) {
+            ranking->ideal += term_once(term, (double)ranking->query.live->count, 0.0);
             return MEMOS_OK;
         }
         status = MEMOS_OK;
@@ -259,11 +270,22 @@ static enum memos_status list_open(struct ranking *ranking, const struct retriev
     if (status == MEMOS_OK) {
         status = list_measure(ranking, list, term, err);
     }
-    if (status == MEMOS_OK) {
+    return status;
+}
+
+/* Put every list at its first wanted doc. */
+static enum memos_status lists_rewind(
+    struct retrieval_ranking *ranking, const struct memcube_docs *wanted, struct memos_error *err)
+{
+    enum memos_status status = MEMOS_OK;
+    ranking->wanted = wanted;
+    ranking->essential = 0;
+    for (size_t i = 0; i < ranking->lists_count && status == MEMOS_OK; i++) {
+        struct list *list = &ranking->lists[i];
         status = list_piece(list, true, err);
-    }
-    if (status == MEMOS_OK) {
-        status = list_seek(ranking, list, 0, err);
+        if (status == MEMOS_OK) {
+            status = list_seek(ranking, list, 0, err);
+        }
     }
     return status;
 }
@@ -302,18 +324,18 @@ static void best_sift(struct best *best, size_t count, size_t at)
     }
 }
 
-static bool best_full(const struct ranking *ranking)
+static bool best_full(const struct retrieval_ranking *ranking)
 {
-    return ranking->best_count == ranking->query->top_k;
+    return ranking->best_count == ranking->top_k;
 }
 
 /* Can a score enter? Docs come in rising order, so that an equal score is too late. */
-static bool best_takes(const struct ranking *ranking, double score)
+static bool best_takes(const struct retrieval_ranking *ranking, double score)
 {
     return !best_full(ranking) || score > ranking->best[0].score;
 }
 
-static void best_add(struct ranking *ranking, struct best entry)
+static void best_add(struct retrieval_ranking *ranking, struct best entry)
 {
     struct best *best = ranking->best;
     if (best_full(ranking)) {
@@ -343,7 +365,8 @@ static void list_score(struct list *list, double damped)
 }
 
 /* Score doc, which some essential list brought in, and step those lists on. */
-static enum memos_status score_doc(struct ranking *ranking, uint32_t doc, struct memos_error *err)
+static enum memos_status score_doc(
+    struct retrieval_ranking *ranking, uint32_t doc, struct memos_error *err)
 {
     double damped = damping(ranking, length_of(&ranking->lengths, doc));
     double sum = 0.0;
@@ -390,7 +413,7 @@ static enum memos_status score_doc(struct ranking *ranking, uint32_t doc, struct
     return MEMOS_OK;
 }
 
-static enum memos_status rank_docs(struct ranking *ranking, struct memos_error *err)
+static enum memos_status rank_docs(struct retrieval_ranking *ranking, struct memos_error *err)
 {
     double bounds = 0.0;
     for (size_t i = 0; i < ranking->lists_count; i++) {
@@ -399,7 +422,7 @@ static enum memos_status rank_docs(struct ranking *ranking, struct memos_error *
     }
     for (;;) {
         uint32_t doc = DOC_END;
-        while (!ranking->query->exhaustive && ranking->essential < ranking->lists_count &&
+        while (!ranking->exhaustive && ranking->essential < ranking->lists_count &&
                !best_takes(ranking, ranking->lists[ranking->essential].bounds * BOUND_SLACK)) {
             ranking->essential++;
         }
@@ -417,17 +440,17 @@ static enum memos_status rank_docs(struct ranking *ranking, struct memos_error *
 }
 
 /* Memory, lengths and lists for a query. */
-static enum memos_status rank_begin(struct ranking *ranking, const struct retrieval_tables *tables,
-    struct memcube_txn *txn, struct memos_arena *arena, struct memos_error *err)
+static enum memos_status ranking_begin(struct retrieval_ranking *ranking,
+    const struct retrieval_tables *tables, struct memcube_txn *txn, struct memos_arena *arena,
+    struct memos_error *err)
 {
-    const struct retrieval_rank_query *query = ranking->query;
+    const struct retrieval_rank_query *query = &ranking->query;
     uint32_t live_end = query->live->docs_end, wanted_end = query->wanted->docs_end;
     struct retrieval_tail *tails;
     uint32_t least;
 
     ranking->lists = memos_arena_take(arena, query->terms_count + 1, sizeof *ranking->lists);
-    ranking->best = memos_arena_take(arena, query->top_k + 1, sizeof *ranking->best);
-    if (!ranking->lists || !ranking->best) {
+    if (!ranking->lists) {
         return memos_fail(
             err, MEMOS_NO_MEMORY, "no memory to search for %zu terms", query->terms_count);
     }
@@ -451,31 +474,98 @@ static enum memos_status rank_begin(struct ranking *ranking, const struct retrie
     return status;
 }
 
-enum memos_status retrieval_rank(const struct retrieval_tables *tables, struct memcube_txn *txn,
-    const struct retrieval_rank_query *query, struct memos_arena *arena, struct retrieval_hit *out,
-    size_t *out_count, struct retrieval_rank_work *out_work, struct memos_error *err)
+enum memos_status retrieval_ranking_open(const struct retrieval_tables *tables,
+    struct memcube_txn *txn, const struct retrieval_rank_query *query, struct memos_arena *arena,
+    struct retrieval_ranking **out_ranking, struct memos_error *err)
 {
-    struct ranking ranking = {.query = query};
-
-    memos_assert(query->top_k > 0);
-    enum memos_status status = rank_begin(&ranking, tables, txn, arena, err);
-    if (status == MEMOS_OK) {
-        status = rank_docs(&ranking, err);
+    struct retrieval_ranking *ranking = memos_arena_take(arena, 1, sizeof *ranking);
+    if (!ranking) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a search");
     }
-    for (size_t i = 0; i < ranking.lists_count; i++) {
-        memcube_cursor_close(&ranking.lists[i].cursor);
+    *ranking = (struct retrieval_ranking){.query = *query};
+    enum memos_status status = ranking_begin(ranking, tables, txn, arena, err);
+    if (status != MEMOS_OK) {
+        retrieval_ranking_close(&ranking);
+        return status;
+    }
+    *out_ranking = ranking;
+    return MEMOS_OK;
+}
+
+void retrieval_ranking_close(struct retrieval_ranking **ranking_in)
+{
+    struct retrieval_ranking *ranking = *ranking_in;
+    *ranking_in = NULL;
+    for (size_t i = 0; ranking && i < ranking->lists_count; i++) {
+        memcube_cursor_close(&ranking->lists[i].cursor);
+    }
+}
+
+double retrieval_ranking_ideal(const struct retrieval_ranking *ranking)
+{
+    return ranking->ideal;
+}
+
+enum memos_status retrieval_ranking_scores(struct retrieval_ranking *ranking,
+    const struct memcube_docs *wanted, float *scores, struct memos_error *err)
+{
+    enum memos_status status = lists_rewind(ranking, wanted, err);
+    for (size_t i = 0; i < ranking->lists_count && status == MEMOS_OK; i++) {
+        struct list *list = &ranking->lists[i];
+        while (status == MEMOS_OK && list->doc != DOC_END) {
+            list_score(list, damping(ranking, length_of(&ranking->lengths, list->doc)));
+            scores[list->doc] += (float)list->score;
+            status = list_seek(ranking, list, list->doc + 1, err);
+        }
+    }
+    return status;
+}
+
+enum memos_status retrieval_ranking_best(struct retrieval_ranking *ranking,
+    const struct memcube_docs *wanted, size_t top_k, bool exhaustive, struct memos_arena *arena,
+    struct retrieval_hit *out, size_t *out_count, struct memos_error *err)
+{
+    memos_assert(top_k > 0);
+    ranking->best = memos_arena_take(arena, top_k + 1, sizeof *ranking->best);
+    if (!ranking->best) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu hits", top_k);
+    }
+    ranking->best_count = 0;
+    ranking->top_k = top_k;
+    ranking->exhaustive = exhaustive;
+    enum memos_status status = lists_rewind(ranking, wanted, err);
+    if (status == MEMOS_OK) {
+        status = rank_docs(ranking, err);
     }
     if (status != MEMOS_OK) {
         return status;
     }
-    qsort(ranking.best, ranking.best_count, sizeof *ranking.best, best_compare);
-    for (size_t i = 0; i < ranking.best_count; i++) {
+    qsort(ranking->best, ranking->best_count, sizeof *ranking->best, best_compare);
+    for (size_t i = 0; i < ranking->best_count; i++) {
+        float score = (float)ranking->best[i].score;
         out[i] = (struct retrieval_hit){
-            .doc = ranking.best[i].doc, .score = (float)ranking.best[i].score};
+            .doc = ranking->best[i].doc, .score = score, .bm25 = score, .cosine = NAN};
+        out[i].parts[RETRIEVAL_PART_WORDS] = score;
     }
-    *out_count = ranking.best_count;
-    if (out_work) {
-        *out_work = ranking.work;
-    }
+    *out_count = ranking->best_count;
     return MEMOS_OK;
+}
+
+enum memos_status retrieval_rank(const struct retrieval_tables *tables, struct memcube_txn *txn,
+    const struct retrieval_rank_query *query, struct memos_arena *arena, struct retrieval_hit *out,
+    size_t *out_count, struct retrieval_rank_work *out_work, struct memos_error *err)
+{
+    struct retrieval_ranking *ranking;
+
+    enum memos_status status = retrieval_ranking_open(tables, txn, query, arena, &ranking, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    status = retrieval_ranking_best(
+        ranking, query->wanted, query->top_k, query->exhaustive, arena, out, out_count, err);
+    if (status == MEMOS_OK && out_work) {
+        *out_work = ranking->work;
+    }
+    retrieval_ranking_close(&ranking);
+    return status;
 }

@@ -17,15 +17,20 @@
 #include "retrieval/postings.h"
 #include "retrieval/search.h"
 
+/* A question's terms, measured: it can be asked for the best docs and for the scores of given ones,
+ * any number of times. Views of the transaction; memory of the arena. */
+struct retrieval_ranking;
+
 struct retrieval_rank_query {
     uint32_t space;
     const struct retrieval_term *terms; /* of the question, each once */
     size_t terms_count;
     const struct memcube_docs *live;   /* what statistics are counted over */
-    const struct memcube_docs *wanted; /* what may be found */
+    const struct memcube_docs *wanted; /* what may be found: nothing else is ever asked for */
     double k1, b;
-    size_t top_k;
-    bool exhaustive; /* score every doc with a term: what MaxScore is tested against */
+    size_t top_k;    /* for retrieval_rank */
+    bool exhaustive; /* for retrieval_rank: score every doc with a term: what MaxScore is tested
+                        against */
 };
 
 /* How much work it was; for tests and statistics. */
@@ -33,6 +38,25 @@ struct retrieval_rank_work {
     uint64_t postings; /* looked at */
     uint64_t scored;   /* docs scored in full */
 };
+
+/* Borrows the query's terms and docs until close. NO_MEMORY, CORRUPT, IO. */
+MEMOS_MUST_USE enum memos_status retrieval_ranking_open(const struct retrieval_tables *tables,
+    struct memcube_txn *txn, const struct retrieval_rank_query *query, struct memos_arena *arena,
+    struct retrieval_ranking **out_ranking, struct memos_error *err);
+void retrieval_ranking_close(struct retrieval_ranking **ranking); /* takes NULL */
+
+/* Sum of w(t) idf(t), over all terms, also those that no doc has: the score of a doc of mean length
+ * with every term of the question once. */
+double retrieval_ranking_ideal(const struct retrieval_ranking *ranking);
+
+/* Add each wanted doc's score to scores[doc] (wanted->docs_end of them). */
+MEMOS_MUST_USE enum memos_status retrieval_ranking_scores(struct retrieval_ranking *ranking,
+    const struct memcube_docs *wanted, float *scores, struct memos_error *err);
+
+/* The best of `wanted`, as retrieval_rank. */
+MEMOS_MUST_USE enum memos_status retrieval_ranking_best(struct retrieval_ranking *ranking,
+    const struct memcube_docs *wanted, size_t top_k, bool exhaustive, struct memos_arena *arena,
+    struct retrieval_hit *out, size_t *out_count, struct memos_error *err);
 
 /* The best, sorted by score (largest first), then by doc. `out` has room for top_k. `out_work` may
  * be NULL. Memory comes from arena. NO_MEMORY, CORRUPT, IO. */

@@ -87,14 +87,7 @@ float retrieval_code_encode(
 void retrieval_code_decode(
     enum kern_dtype dtype, const void *codes, float scale, size_t dims, float *out)
 {
-    if (dtype == KERN_I8) {
-        const int8_t *from = codes;
-        for (size_t i = 0; i < dims; i++) {
-            out[i] = (float)from[i];
-        }
-    } else {
-        kern_to_f32(dtype, codes, out, dims);
-    }
+    kern_to_f32(dtype, codes, out, dims);
     for (size_t i = 0; i < dims; i++) {
         out[i] *= scale;
     }

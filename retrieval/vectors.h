@@ -97,6 +97,10 @@ MEMOS_MUST_USE enum memos_status retrieval_vectors_todo(struct retrieval_vectors
     struct memcube_read *read, struct retrieval_todo *out, size_t count_max, size_t *out_count,
     uint64_t *out_total, struct memos_error *err);
 
+/* The spans of a doc on the list, as add made them; in the snapshot's arena. FORGOTTEN: meanwhile. */
+MEMOS_MUST_USE enum memos_status retrieval_todo_spans(struct memcube_read *read,
+    const struct retrieval_todo *todo, struct retrieval_spans *out, struct memos_error *err);
+
 /* Write the vectors of a doc that was on the list, or strike it off when its text has nothing to
  * encode (spans->count 0). A no-op when its text has another hash, when it is forgotten, when the
  * encoder is not the active one any more, or when somebody else was quicker. */

@@ -305,6 +305,9 @@ enum memos_status retrieval_vec_file_save(struct retrieval_vectors *vectors,
     } else if (!space_add(files, table->space)) {
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to save an index");
     }
+    if (status == MEMOS_OK) { /* renamed over, its bytes would stay on the disk */
+        status = memcube_file_destroy(ann_path, files->folder, NULL, err);
+    }
     if (status == MEMOS_OK) {
         status = docs_write(files, docs_path, docs, hash, err);
     }

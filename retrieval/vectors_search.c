@@ -305,7 +305,7 @@ static enum memos_status table_search(struct search *search, struct retrieval_ve
         return MEMOS_OK;
     }
     if (search->wanted->count > vectors->exact_rows_max) {
-        ann = retrieval_vec_ann_take(vectors, table);
+        ann = retrieval_vec_ann_take(table);
     }
     if (ann) {
         status = retrieval_vec_ann_search(table, ann, search->query, search->wanted,

@@ -232,8 +232,14 @@ static enum memos_status doc_append(struct retrieval_vectors *vectors,
     struct memos_error *err)
 {
     const size_t bytes = table->encoder.code_bytes;
-    uint64_t row;
+    const size_t in = doc % RETRIEVAL_VEC_BLOCK_DOCS;
+    void **slots = atomic_load_explicit(&table->docs.slots, memory_order_relaxed);
+    struct retrieval_vec_docs *docs = slots[doc / RETRIEVAL_VEC_BLOCK_DOCS];
+    uint64_t row = 0;
 
+    if (atomic_load_explicit(&docs->first[in], memory_order_relaxed) != 0) {
+        return MEMOS_OK; /* from an update that failed behind it */
+    }
     enum memos_status status = rows_take(vectors, table, codes->spans, &row, err);
     if (status != MEMOS_OK) {
         return status;
@@ -246,9 +252,6 @@ static enum memos_status doc_append(struct retrieval_vectors *vectors,
         block->docs[at + i] = doc;
     }
     atomic_store_explicit(&table->rows, row + codes->spans, memory_order_release);
-    void **slots = atomic_load_explicit(&table->docs.slots, memory_order_relaxed);
-    struct retrieval_vec_docs *docs = slots[doc / RETRIEVAL_VEC_BLOCK_DOCS];
-    const size_t in = doc % RETRIEVAL_VEC_BLOCK_DOCS;
     atomic_store_explicit(&docs->first[in], (uint32_t)row + 1, memory_order_release);
     (void)atomic_fetch_or_explicit(
         &docs->have[in / 64], UINT64_C(1) << (in % 64), memory_order_release);
@@ -399,6 +402,10 @@ static enum memos_status table_update(struct retrieval_vectors *vectors,
 
     if (table->refused) {
         return no_room(err);
+    }
+    if (table->begun &&
+        change < atomic_load_explicit(&table->change, memory_order_relaxed)) {
+        return MEMOS_OK; /* an older snapshot, that must not bring docs as they were */
     }
     while (status == MEMOS_OK && !known) {
         if (!table->begun) {

@@ -21,7 +21,7 @@ enum {
     RETRIEVAL_VEC_BLOCK_DOCS = 1024,
     RETRIEVAL_VEC_FIRST_ROWS = 64, /* a small space's only block begins as small as this */
 };
-_Static_assert(RETRIEVAL_SPANS_MAX <= RETRIEVAL_VEC_FIRST_ROWS, "a doc fits the first block");
+_Static_assert((int)RETRIEVAL_SPANS_MAX <= (int)RETRIEVAL_VEC_FIRST_ROWS, "a doc fits");
 
 struct retrieval_vec_block {
     float scales[RETRIEVAL_VEC_BLOCK_ROWS];
@@ -141,9 +141,8 @@ void retrieval_vec_tables_drop(struct retrieval_vectors *vectors);
 
 /* ---- approximate indexes (vectors_ann.c) ---------------------------------------------------- */
 
-/* The approximate index of a table that is worth asking, held until it is given back; NULL. */
-struct retrieval_vec_ann *retrieval_vec_ann_take(
-    struct retrieval_vectors *vectors, struct retrieval_vec_table *table);
+/* The approximate index of a table, in use until it is given back; NULL. */
+struct retrieval_vec_ann *retrieval_vec_ann_take(struct retrieval_vec_table *table);
 void retrieval_vec_ann_give(struct retrieval_vec_table *table, struct retrieval_vec_ann *ann);
 
 /* Candidates among the wanted docs: rows by approximate score, and the rows that it does not

@@ -39,11 +39,11 @@ INLINE void tile_f32(const struct kern_tile *t, const size_t rows)
     }
 }
 
-/* W holds pairs of bf16 as 32-bit words: the even one is the word shifted up, the odd one the word
- * without its lower half. */
+/* Between zeros, bf16 are float32. Unpacking works in halves of a register, so that the sums are of
+ * columns 0-3, 8-11 and 4-7, 12-15 until they are stored. */
 INLINE void tile_bf16(const struct kern_tile *t, const size_t rows)
 {
-    const __m256 odd = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000));
+    const __m256i zero = _mm256_setzero_si256();
     const char *x = t->x, *w = t->w;
     float *out = t->sums;
     __m256 sums[ROWS][2];
@@ -51,31 +51,24 @@ INLINE void tile_bf16(const struct kern_tile *t, const size_t rows)
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm256_setzero_ps();
     }
-    for (size_t k = 0; k < t->k; k += 2, w += 4 * KERN_PANEL) {
-        __m256i left = _mm256_load_si256((const __m256i *)w);
-        __m256i right = _mm256_load_si256((const __m256i *)(w + 32));
+    for (size_t k = 0; k < t->k; k++, w += 2 * KERN_PANEL) {
+        __m256i both = _mm256_load_si256((const __m256i *)w);
+        __m256 left = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, both));
+        __m256 right = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, both));
         _mm_prefetch(w + AHEAD, _MM_HINT_T0);
-        __m256 left0 = _mm256_castsi256_ps(_mm256_slli_epi32(left, 16));
-        __m256 right0 = _mm256_castsi256_ps(_mm256_slli_epi32(right, 16));
 #pragma GCC unroll 6
         for (size_t r = 0; r < rows; r++) {
             __m256 v = _mm256_broadcast_ss((const float *)(x + r * t->x_bytes) + k);
-            sums[r][0] = _mm256_fmadd_ps(v, left0, sums[r][0]);
-            sums[r][1] = _mm256_fmadd_ps(v, right0, sums[r][1]);
-        }
-        __m256 left1 = _mm256_and_ps(_mm256_castsi256_ps(left), odd);
-        __m256 right1 = _mm256_and_ps(_mm256_castsi256_ps(right), odd);
-#pragma GCC unroll 6
-        for (size_t r = 0; r < rows; r++) {
-            __m256 v = _mm256_broadcast_ss((const float *)(x + r * t->x_bytes) + k + 1);
-            sums[r][0] = _mm256_fmadd_ps(v, left1, sums[r][0]);
-            sums[r][1] = _mm256_fmadd_ps(v, right1, sums[r][1]);
+            sums[r][0] = _mm256_fmadd_ps(v, left, sums[r][0]);
+            sums[r][1] = _mm256_fmadd_ps(v, right, sums[r][1]);
         }
     }
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
-        _mm256_store_ps(out + r * KERN_TILE_COLUMNS, sums[r][0]);
-        _mm256_store_ps(out + r * KERN_TILE_COLUMNS + 8, sums[r][1]);
+        _mm256_store_ps(
+            out + r * KERN_TILE_COLUMNS, _mm256_permute2f128_ps(sums[r][0], sums[r][1], 0x20));
+        _mm256_store_ps(
+            out + r * KERN_TILE_COLUMNS + 8, _mm256_permute2f128_ps(sums[r][0], sums[r][1], 0x31));
     }
 }
 
@@ -150,7 +143,7 @@ const struct kern_tiles kern_cpu_f32_avx2 = {
 const struct kern_tiles kern_cpu_bf16_avx2 = {
     .run = tile_bf16_run,
     .form = KERN_FORM_ROUNDED,
-    .layout = {KERN_PANEL, 2, 2},
+    .layout = {KERN_PANEL, 1, 1},
     .rows_max = ROWS,
     .panels_max = 1,
 };

@@ -5,6 +5,7 @@
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,10 +13,23 @@
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
 
+struct leaf {
+    unsigned a, b, c, d;
+};
+
+static struct leaf leaf_of(unsigned number)
+{
+    struct leaf leaf = {0, 0, 0, 0};
+    (void)__get_cpuid_count(number, 0, &leaf.a, &leaf.b, &leaf.c, &leaf.d);
+    return leaf;
+}
+
+/* __builtin_cpu_supports also asks whether the system saves the registers; clang's does not know
+ * f16c. */
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           (leaf_of(1).c & bit_F16C) != 0;
 }
 
 static bool has_avx512(void)
@@ -24,15 +38,11 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-/* Leaf 7, and whether the kernel lets this process use the tiles. */
+/* Are the tiles there, and does the system let this process use them? */
 static bool has_amx(void)
 {
-    unsigned words[4];
-    __asm__("cpuid"
-            : "=a"(words[0]), "=b"(words[1]), "=c"(words[2]), "=d"(words[3])
-            : "a"(7), "c"(0));
     const unsigned bf16 = 1U << 22, tile = 1U << 24, int8 = 1U << 25;
-    return (words[3] & (bf16 | tile | int8)) == (bf16 | tile | int8) &&
+    return (leaf_of(7).d & (bf16 | tile | int8)) == (bf16 | tile | int8) &&
            syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 

@@ -98,27 +98,17 @@ static void skip(struct broker_backfill *backfill, const struct retrieval_todo *
 static enum memos_status read_doc(struct round *round, struct memcube_read *read,
     const struct retrieval_todo *todo, struct memos_error *err)
 {
-    struct memcube_space space;
-    struct memcube_version version;
-    struct memos_bytes payload = {NULL, 0};
     struct retrieval_spans *spans = &round->spans[round->count];
-    enum memos_status status = memcube_space_numbered(read, todo->space, &space, err);
-    if (status == MEMOS_OK) {
-        status = memcube_version_with_doc(read, &space, todo->doc, &version, err);
-    }
-    if (status == MEMOS_OK && version.kind == MEMCUBE_PLAINTEXT) {
-        status = memcube_payload_get(read, &space, &version, false, &payload, err);
-    }
-    if (status == MEMOS_OK) {
-        status = retrieval_spans_make(
-            version.kind, &version.description, payload, &round->arena, spans, err);
-    }
+    const enum memos_status status = retrieval_todo_spans(read, todo, spans, err);
     if (status != MEMOS_OK) {
         return status;
     }
     struct memos_bytes *texts = memos_arena_take(&round->arena, spans->count, sizeof *texts);
-    for (size_t i = 0; texts && i < spans->count; i++) {
-        void *copy = memos_arena_copy(&round->arena, spans->texts[i]);
+    if (!texts && spans->count > 0) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a text");
+    }
+    for (size_t i = 0; i < spans->count; i++) {
+        const void *copy = memos_arena_copy(&round->arena, spans->texts[i]);
         if (!copy) {
             return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a text");
         }
@@ -127,8 +117,7 @@ static enum memos_status read_doc(struct round *round, struct memcube_read *read
     spans->texts = texts;
     round->docs[round->count++] = *todo;
     round->texts_count += spans->count;
-    return texts || spans->count == 0 ? MEMOS_OK
-                                      : memos_fail(err, MEMOS_NO_MEMORY, "no memory for a text");
+    return MEMOS_OK;
 }
 
 static enum memos_status read_round(struct round *round, struct memos_error *err)

@@ -456,8 +456,9 @@ static void classify_make(struct intake *in, const Memos__Classify *body, struct
         return;
     }
     if (body->method > RETRIEVAL_METHOD_INTERPOLATION) {
-        intake_fail(
-            in, MEMOS_INVALID, "there is no method %u; 0 votes, 1 interpolates", body->method);
+        intake_fail(in, MEMOS_INVALID,
+            "there is no method %u; 0, 1 and 2 are weighting, vote and interpolation",
+            body->method);
     }
     *call = (struct broker_call_classify){
         .texts = intake_take(in, body->n_texts, sizeof *call->texts),
@@ -465,7 +466,8 @@ static void classify_make(struct intake *in, const Memos__Classify *body, struct
         .tag_prefix = intake_text(in, "tag_prefix", body->tag_prefix, MEMCUBE_NAME_BYTES_MAX),
         .filter = intake_filter(in, body->filter),
         .as_of = intake_as_of(in, body->as_of),
-        .top_k = intake_count(in, body->top_k, RETRIEVAL_VOTE_TOP_K),
+        .top_k = intake_count(
+            in, body->top_k, (uint32_t)retrieval_vote_top_k((enum retrieval_method)body->method)),
         .margin = intake_share(in, "margin", body->margin, RETRIEVAL_VOTE_MARGIN, 2.0f),
         .temperature =
             intake_share(in, "temperature", body->temperature, RETRIEVAL_VOTE_TEMPERATURE, 100.0f),

@@ -24,15 +24,14 @@ static int64_t now_us(struct broker_request *rq)
 
 /* ---- progress ---- */
 
-struct progress {
-    struct broker_request *rq;
-    int64_t next_us;
-};
-
-/* Tell the client how far it is, now and then; stop when nobody wants it any more. */
-static bool progress_tell(void *self, uint64_t done, uint64_t total)
+struct broker_progress broker_progress_begin(struct broker_request *rq)
 {
-    struct progress *progress = self;
+    return (struct broker_progress){rq, now_us(rq) + PROGRESS_EVERY_US};
+}
+
+bool broker_progress_tell(void *self, uint64_t done, uint64_t total)
+{
+    struct broker_progress *progress = self;
     struct broker_request *rq = progress->rq;
     Memos__Progress body = MEMOS__PROGRESS__INIT;
     struct broker_reply *reply = NULL;
@@ -55,8 +54,7 @@ static bool progress_tell(void *self, uint64_t done, uint64_t total)
     return true;
 }
 
-/* CANCELLED from below means that progress_tell said so: say why. */
-static enum memos_status why_stopped(
+enum memos_status broker_progress_stopped(
     struct broker_request *rq, enum memos_status status, struct memos_error *err)
 {
     if (status != MEMOS_CANCELLED) {
@@ -103,23 +101,25 @@ static enum memos_status verify_reply(
 
 enum memos_status broker_verify(struct broker_request *rq, struct memos_error *err)
 {
-    struct progress progress = {rq, now_us(rq) + PROGRESS_EVERY_US};
+    struct broker_progress progress = broker_progress_begin(rq);
     struct memcube_verify_result result = {0};
     enum memos_status status = memcube_verify(rq->broker->store, rq->call.space,
-        rq->envelope->verify->from, progress_tell, &progress, &result, err);
-    return status == MEMOS_OK ? verify_reply(rq, &result, err) : why_stopped(rq, status, err);
+        rq->envelope->verify->from, broker_progress_tell, &progress, &result, err);
+    return status == MEMOS_OK ? verify_reply(rq, &result, err)
+                              : broker_progress_stopped(rq, status, err);
 }
 
 /* ---- fsck ---- */
 
 struct fsck {
-    struct progress progress; /* first: what memcube_fsck's `self` is to progress_tell */
+    struct broker_progress
+        progress; /* first: what memcube_fsck's `self` is to broker_progress_tell */
     Memos__FsckResult *out;
 };
 
 static bool fsck_progress(void *self, uint64_t done, uint64_t total)
 {
-    return progress_tell(&((struct fsck *)self)->progress, done, total);
+    return broker_progress_tell(&((struct fsck *)self)->progress, done, total);
 }
 
 static void fsck_problem(void *self, const char *problem)
@@ -148,7 +148,7 @@ enum memos_status broker_fsck(struct broker_request *rq, struct memos_error *err
     enum memos_status status = memcube_fsck(rq->broker->store, rq->envelope->fsck->repair,
         fsck_progress, fsck_problem, &fsck, &result, err);
     if (status != MEMOS_OK) {
-        return why_stopped(rq, status, err);
+        return broker_progress_stopped(rq, status, err);
     }
     out->spaces = result.spaces;
     out->cubes = result.cubes;

@@ -156,6 +156,22 @@ MEMOS_MUST_USE enum memos_status broker_request_sees(const struct broker_request
     struct memcube_read *read, const struct memcube_space *space, const struct memos_id *id,
     struct memos_error *err);
 
+/* ---- long requests (jobs.c) ------------------------------------------------------------------ */
+
+struct broker_progress {
+    struct broker_request *rq;
+    int64_t next_us;
+};
+struct broker_progress broker_progress_begin(struct broker_request *rq);
+
+/* Tell the client how far it is, now and then (self: a broker_progress); false when nobody wants
+ * it any more, and it should end with CANCELLED. */
+bool broker_progress_tell(void *self, uint64_t done, uint64_t total);
+
+/* CANCELLED from below means that broker_progress_tell said so: say why. */
+enum memos_status broker_progress_stopped(
+    struct broker_request *rq, enum memos_status status, struct memos_error *err);
+
 /* ---- cubes in replies (reads.c) -------------------------------------------------------------- */
 
 /* What of a version goes into the reply. */

@@ -32,8 +32,9 @@ class Manual(unittest.TestCase):
         with open(MANUAL, encoding="utf-8") as file:
             cls.page = file.read()
         listed = run("--help").split("\nOptions of every command:")
-        cls.commands = re.findall(r"^  ([a-z]+(?: (?:new|allow|revoke|list|add|remove|status)\b)?)",
-                                  listed[0], re.MULTILINE)
+        cls.commands = re.findall(
+            r"^  ([a-z]+(?: (?:new|allow|revoke|list|add|remove|show|embed|status)\b)?)",
+            listed[0], re.MULTILINE)
         cls.common = set(re.findall(r"^  (?:-\w, )?--([a-z-]+)", listed[1], re.MULTILINE))
 
     def sections(self) -> dict[str, str]:

@@ -175,7 +175,7 @@ static void product_codes_are_good_enough(void **state)
 {
     struct fixture *f = *state;
     struct retrieval_ann *ann = build(f, RETRIEVAL_ANN_IVF_PQ, COUNT_PQ), *loaded = NULL;
-    uint64_t wanted[COUNT_PQ / 64] = {0};
+    uint64_t wanted[COUNT_PQ / 64 + 1] = {0};
     OK(retrieval_ann_save(ann, f->path, tag, NULL));
     retrieval_ann_free(&ann);
     OK(retrieval_ann_load(f->path, tag, &loaded, NULL));

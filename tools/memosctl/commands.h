@@ -91,7 +91,12 @@ CTL_RUN(watch); /* cmd_live.c */
 CTL_RUN(top);
 CTL_RUN(up); /* cmd_service.c */
 CTL_RUN(down);
-CTL_RUN(export); /* cmd_archive.c */
-CTL_RUN(import); /* cmd_import.c */
+CTL_RUN(export);      /* cmd_archive.c */
+CTL_RUN(import);      /* cmd_import.c */
+CTL_RUN(encoder_add); /* cmd_encoder.c */
+CTL_RUN(encoder_list);
+CTL_RUN(encoder_show);
+CTL_RUN(encoder_embed);
+CTL_RUN(encoder_remove);
 
 #endif

@@ -170,6 +170,7 @@ static void print_value_cases(FILE *out)
         " ;;\n"
         "    --without) COMPREPLY=($(compgen -W 'words vectors neighbours speaker dates statement"
         " form recency priority diversity' -- \"$word\")); return ;;\n"
+        "    --weights) COMPREPLY=($(compgen -W 'f32 bf16 int8' -- \"$word\")); return ;;\n"
         "    --sensitivity) COMPREPLY=($(compgen -W 'public normal confidential secret'"
         " -- \"$word\")); return ;;\n"
         "    --state) COMPREPLY=($(compgen -W 'all generated activated frozen merged archived"

@@ -131,6 +131,11 @@
         "caption, language, tag")                                                                  \
     X(CHUNK_BYTES, "chunk-bytes", 0, "N", "text and markdown: length of a piece (default: 1200)")  \
     X(SKIP_BAD, "skip-bad", 0, NULL, "count what cannot be read, and go on")                       \
+    /* encoders */                                                                                 \
+    X(ENCODER_NAME, "name", 0, "NAME", "what it is called (default: as the folder is)")            \
+    X(WEIGHTS, "weights", 0, "TYPE",                                                               \
+        "a model's weights in memory: f32, bf16 or int8 (default: f32)")                           \
+    X(AS_QUESTION, "question", 0, NULL, "as a question, not as something that is stored")          \
     /* the service */                                                                              \
     X(MEMOSD, "memosd", 0, "PATH",                                                                 \
         "the broker's program (default: beside memosctl, else in PATH)")                           \
