@@ -9,6 +9,7 @@
  * documents (u32, TOP_K of them, best first); on standard output a line of JSON for each way. What
  * needs a sample to be fitted to (ranges, PCA) gets at most 20,000 of the documents. */
 #include "paramem/encoder.h"
+#include "retrieval/pca.h"
 #include "retrieval/vector_code.h"
 #include "tests/bench/bench.h"
 
@@ -91,18 +92,23 @@ struct way {
     const char *name;
     enum kern_dtype dtype;
     enum { SCALED, PLAIN, RANGES } kind; /* by retrieval_code_encode, by a mere cast, by ranges */
+    bool reduced;                        /* to half, by PCA */
 };
 
 static const struct way ways[] = {
-    {"f32", KERN_F32, SCALED},
-    {"f16", KERN_F16, SCALED},
-    {"bf16", KERN_BF16, SCALED},
-    {"e4m3", KERN_E4M3, SCALED},
-    {"e5m2", KERN_E5M2, SCALED},
-    {"i8", KERN_I8, SCALED},
-    {"e4m3-plain", KERN_E4M3, PLAIN},
-    {"e5m2-plain", KERN_E5M2, PLAIN},
-    {"i8-ranges", KERN_I8, RANGES},
+    {"f32", KERN_F32, SCALED, false},
+    {"f16", KERN_F16, SCALED, false},
+    {"bf16", KERN_BF16, SCALED, false},
+    {"e4m3", KERN_E4M3, SCALED, false},
+    {"e5m2", KERN_E5M2, SCALED, false},
+    {"i8", KERN_I8, SCALED, false},
+    {"e4m3-plain", KERN_E4M3, PLAIN, false},
+    {"e5m2-plain", KERN_E5M2, PLAIN, false},
+    {"i8-ranges", KERN_I8, RANGES, false},
+    {"pca-f32", KERN_F32, SCALED, true},
+    {"pca-f16", KERN_F16, SCALED, true},
+    {"pca-e4m3", KERN_E4M3, SCALED, true},
+    {"pca-i8", KERN_I8, SCALED, true},
 };
 
 static struct vectors read_vectors(const char *path, size_t dims)
@@ -242,6 +248,26 @@ static void rank_way(const struct task *task, const struct way *way, const struc
     free(times);
 }
 
+/* Documents and queries to `kept` components, fitted to the documents. */
+static void reduce(struct vectors *docs, struct vectors *queries, size_t dims, size_t kept)
+{
+    struct memos_error err = {0};
+    struct retrieval_pca *pca = NULL;
+    struct vectors sample = take_sample(docs, dims);
+    bench_check(retrieval_pca_fit(sample.values, sample.count, dims, kept, &pca, &err), &err,
+        "fit the components");
+    struct vectors *both[] = {docs, queries};
+    for (size_t i = 0; i < 2; i++) {
+        float *reduced = bench_memory(both[i]->count * kept, sizeof *reduced);
+        retrieval_pca_apply(pca, both[i]->values, both[i]->count, reduced);
+        both[i]->values = reduced;
+    }
+    bench_say("PCA: %zu of %zu components have %.1f%% of the variance", kept, dims,
+        100.0 * (double)retrieval_pca_explained(pca));
+    retrieval_pca_free(&pca);
+    free(sample.values);
+}
+
 static int rank(char **argv)
 {
     struct task task = {
@@ -251,11 +277,20 @@ static int rank(char **argv)
     }
     task.docs = read_vectors(argv[0], task.dims);
     task.queries = read_vectors(argv[1], task.dims);
+    struct vectors docs = task.docs, queries = task.queries;
+    const size_t kept = task.dims / 2;
+    reduce(&docs, &queries, task.dims, kept);
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
-        rank_way(&task, &ways[i], &task.docs, &task.queries, task.dims);
+        if (ways[i].reduced) {
+            rank_way(&task, &ways[i], &docs, &queries, kept);
+        } else {
+            rank_way(&task, &ways[i], &task.docs, &task.queries, task.dims);
+        }
     }
     free(task.docs.values);
     free(task.queries.values);
+    free(docs.values);
+    free(queries.values);
     return 0;
 }
 

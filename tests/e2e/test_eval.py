@@ -96,7 +96,8 @@ def write_others(folder: Path) -> None:
     write_lines(folder / "qmsum" / "meetings.jsonl.xz", [{
         "meeting": "m1", "turns": [["A", "Shall we order?"], ["B", "The budget is spent."],
                                    ["A", "The remote control needs rubber."]],
-        "specific": [{"query": "What about the remote control?", "answer": "", "spans": [[2, 2]]}]}])
+        "specific": [{"query": "What about the remote control?", "answer": "",
+                      "spans": [[2, 2]]}]}])
     write_lines(folder / "msc" / "session3.jsonl.xz", [
         {"id": "d1", "sessions": [{"turns": ["I breed llamas.", "Great!"]},
                                   {"turns": ["The llamas are shorn."]},
