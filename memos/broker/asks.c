@@ -181,10 +181,10 @@ enum memos_status broker_encoder_status(struct broker_request *rq, struct memos_
     memos__encoder_info__init(out);
     rq->reply.body_case = MEMOS__REPLY__BODY_ENCODER_INFO;
     rq->reply.encoder_info = out;
-    if (!broker_meaning_describe(broker->meaning, &info)) {
-        return MEMOS_OK;
-    }
     broker_meaning_status(broker->meaning, &now);
+    if (!broker_meaning_describe(broker->meaning, &info)) {
+        return broker_text_make(&rq->work, memos_bytes_of(now.error), &out->error, err);
+    }
     void *fingerprint =
         memos_arena_copy(&rq->work, memos_bytes_make(info.fingerprint, sizeof info.fingerprint));
     if (!fingerprint) {

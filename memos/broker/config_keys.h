@@ -45,10 +45,8 @@
     X("watches_max", COUNT, watches_max, 1, 1 << 20, "4096", true,                                 \
         "spaces that are watched at once")                                                         \
     X("encoder", TEXT, encoder, 0, 0, "auto", false,                                               \
-        "what makes vectors: auto, minilm, ngrams, none, a name of memosctl encoder list, a "      \
-        "folder, "                                                                                 \
-        "or URL#MODEL of an OpenAI-compatible endpoint; auto: minilm when it is there, else "      \
-        "ngrams")                                                                                  \
+        "what makes vectors: auto, ngrams, none, a name in memosctl encoder list, a folder, "      \
+        "URL#MODEL")                                                                               \
     X("encoder_weights", TEXT, encoder_weights, 0, 0, "f32", false,                                \
         "an encoder's weights in memory: f32, bf16 or int8")                                       \
     X("encoder_key_file", TEXT, encoder_key_file, 0, 0, "", false,                                 \

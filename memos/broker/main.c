@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,10 +187,24 @@ static void notify_ready(int ready_fd)
     }
 }
 
-/* Block what the broker reads through a descriptor; before any thread is started. */
+static pthread_t reading; /* the thread that reads the signals */
+
+static void pass_on(int signal)
+{
+    (void)pthread_kill(reading, signal);
+}
+
+/* Block what the broker reads through a descriptor; before any thread is started. But libraries
+ * (OpenBLAS) start threads when they are loaded, which block nothing: a signal that is given to one
+ * of those is passed on to this thread, where it waits to be read. */
 static int signals_open(void)
 {
+    const struct sigaction passing = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
     sigset_t set;
+    reading = pthread_self();
+    (void)sigaction(SIGTERM, &passing, NULL);
+    (void)sigaction(SIGINT, &passing, NULL);
+    (void)sigaction(SIGHUP, &passing, NULL);
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);

@@ -285,7 +285,7 @@ static void test_the_manual_names_every_key(void **state)
     size_t count;
     const struct broker_config_key *keys = broker_config_keys(&count);
     for (size_t i = 0; i < count; i++) {
-        char entry[128];
+        char entry[512];
         (void)snprintf(entry, sizeof entry, ".B %s\n%s.", keys[i].name, keys[i].help);
         if (!strstr(manual, entry)) {
             fail_msg("memosd.8 has no entry\n%s", entry);

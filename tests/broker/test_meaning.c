@@ -285,7 +285,7 @@ static void test_what_was_written_without_an_encoder_gets_its_vectors_later(void
     assert_string_equal(answer.reply->hits->encoder, "");
     answer_free(&answer);
     answer = classify(fixture->owner, "anything");
-    assert_int_equal(answer.status, MEMOS_NOT_FOUND); /* there is no such space yet */
+    assert_int_equal(answer.status, MEMOS_UNSUPPORTED);
     answer_free(&answer);
 
     fixture_stop(fixture);
