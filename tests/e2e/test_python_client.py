@@ -187,8 +187,8 @@ class Finding(ClientTest):
         self.assertEqual([hit.cube.speaker for hit in found], ["Bob"])
         light = self.client.search(SPACE, "cat", ids_only=True)[0].cube
         self.assertEqual((light.payload, light.text), (None, ""))
-        queries = [memos.Query(SPACE, "cat", mode="words"), memos.Query("acme/nobody", "cat"),
-                   memos.Query(SPACE, "zebra", mode="words")] * 100
+        queries = [memos.Query(SPACE, "cat", mode=memos.Mode.WORDS), memos.Query("acme/nobody", "cat"),
+                   memos.Query(SPACE, "zebra", mode=memos.Mode.WORDS)] * 100
         results = self.client.search_many(queries)
         self.assertEqual(len(results), 300)
         for cat, bad, zebra in zip(results[::3], results[1::3], results[2::3]):
