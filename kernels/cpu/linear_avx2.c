@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define ROWS 6
-#define AHEAD 1024 /* bytes of W that are asked for early; a panel is read once from far away */
+#define AHEAD 2048 /* bytes of W that are asked for early; a panel is read once from far away */
 
 #define INLINE static inline __attribute__((always_inline))
 

@@ -1,12 +1,13 @@
 #include "kernels/ref/ops.h"
 
 #include <math.h>
+#include <string.h>
 
-/* x of one row as codes, for int8 weights. */
+/* x of one row: codes for int8 weights, rounded for bf16. */
 size_t kern_ref_linear_workspace_bytes(const struct kern_matrix *w, size_t t)
 {
     (void)t;
-    return w->dtype == KERN_I8 ? w->k : 0;
+    return w->dtype == KERN_I8 ? w->k : w->dtype == KERN_BF16 ? w->k * sizeof(float) : 0;
 }
 
 static double activate(enum kern_activation act, double x)
@@ -50,16 +51,24 @@ static double dot_f32(const float *x, const float *w, size_t k)
     return sum;
 }
 
+static void round_row(const float *x, size_t k, float *out)
+{
+    for (size_t i = 0; i < k; i++) {
+        uint16_t code;
+        kern_ref_from_f32(KERN_BF16, &x[i], &code, 1);
+        kern_ref_to_f32(KERN_BF16, &code, &out[i], 1);
+    }
+}
+
+/* A bf16 is the upper half of a float32. */
 static double dot_bf16(const float *x, const uint16_t *w, size_t k)
 {
     double sum = 0;
     for (size_t i = 0; i < k; i++) {
-        uint16_t code;
-        float rounded, weight;
-        kern_ref_from_f32(KERN_BF16, &x[i], &code, 1);
-        kern_ref_to_f32(KERN_BF16, &code, &rounded, 1);
-        kern_ref_to_f32(KERN_BF16, &w[i], &weight, 1);
-        sum += (double)rounded * (double)weight;
+        uint32_t bits = (uint32_t)w[i] << 16;
+        float weight;
+        memcpy(&weight, &bits, sizeof weight);
+        sum += (double)x[i] * (double)weight;
     }
     return sum;
 }
@@ -77,12 +86,15 @@ void kern_ref_linear(struct kern_ctx *ctx, const struct kern_linear *a)
 {
     const struct kern_matrix *w = a->w;
     int8_t *codes = a->workspace;
+    float *rounded = a->workspace;
     float scale = 1;
     (void)ctx;
     for (size_t t = 0; t < a->t; t++) {
         const float *x = a->x + t * w->k;
         if (w->dtype == KERN_I8) {
             scale = quantize(x, w->k, codes);
+        } else if (w->dtype == KERN_BF16) {
+            round_row(x, w->k, rounded);
         }
         for (size_t n = 0; n < w->n; n++) {
             size_t row = n * w->k, at = t * w->n + n;
@@ -90,7 +102,7 @@ void kern_ref_linear(struct kern_ctx *ctx, const struct kern_linear *a)
             if (w->dtype == KERN_F32) {
                 sum = dot_f32(x, (const float *)w->data + row, w->k);
             } else if (w->dtype == KERN_BF16) {
-                sum = dot_bf16(x, (const uint16_t *)w->data + row, w->k);
+                sum = dot_bf16(rounded, (const uint16_t *)w->data + row, w->k);
             } else {
                 sum = dot_i8(codes, (const int8_t *)w->data + row, w->k) * (double)scale *
                       (double)w->scales[n];

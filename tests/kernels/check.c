@@ -137,7 +137,7 @@ bool check_close(const float *want, const float *got, size_t count, double bound
             worst_at = i;
         }
     }
-    double unit = count > 0 ? fmax(sqrt(squares / (double)count), 1e-3) : 1;
+    double unit = count > 0 ? fmax(sqrt(squares / (double)count), 0.05) : 1;
     if (worst <= bound * unit) {
         return true;
     }

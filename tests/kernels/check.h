@@ -34,7 +34,8 @@ void *check_bytes(size_t bytes, size_t shift); /* 0xff */
 void check_free(void *memory);
 
 /* Are got's numbers want's? `bound` is of the largest difference, in units of the root mean square
- * of want (at least 1e-3). Says on failure where they differ most. */
+ * of want (at least 0.05: near zero GELU's error counts as such). Says on failure where they differ
+ * most. */
 bool check_close(const float *want, const float *got, size_t count, double bound);
 
 #endif
