@@ -3,10 +3,10 @@
 
 Usage: tools/golden/make_encoders.py MODEL DATA OUT
 
-MODEL is the folder of all-MiniLM-L6-v2, DATA the evaluation data (of which only books in the public
-domain are used), OUT tests/paramem/golden. Writes tiny_mean/, tiny_cls/ and minilm.bin; OUT's
-README.md says what is in them. Made with sentence-transformers 6.2.0, transformers 5.24.0, tokenizers
-0.23.3 and torch 2.15.0, all in float32.
+MODEL is the folder of all-MiniLM-L6-v2, DATA the evaluation data (of which only books in the
+public domain are used), OUT tests/paramem/golden. Writes tiny_mean/, tiny_cls/ and minilm.bin;
+OUT's README.md says what is in them. Made with sentence-transformers 6.2.0, transformers 5.24.0,
+tokenizers 0.23.3 and torch 2.15.0, all in float32.
 """
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 HARD = ["", "a", "The quick brown fox jumps over the lazy dog.", "[CLS] inside [MASK] text [SEP]",
-        "Na\u00efve caf\u00e9, \u0130stanbul and Stra\u00dfe", "\u6f22\u5b57 \U0001f44d \u05e9\u05dc\u05d5\u05dd",
+        "Na\u00efve caf\u00e9, \u0130stanbul and Stra\u00dfe",
+        "\u6f22\u5b57 \U0001f44d \u05e9\u05dc\u05d5\u05dd",
         "word " * 400, "unaffable " * 90]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
          "intermediate_size": 64, "max_position_embeddings": 64, "type_vocab_size": 2}

@@ -3,9 +3,9 @@
 
 Usage: tools/golden/make_tokens.py MODEL DATA OUT
 
-MODEL is the folder of all-MiniLM-L6-v2, DATA the evaluation data, OUT tests/paramem/golden. Writes
-vocab.txt, hard.bin, lines.u32, random.u32, chars.u32; OUT's README.md says what is in them. Made with
-tokenizers 0.23.3.
+MODEL is the folder of all-MiniLM-L6-v2, DATA the evaluation data, OUT tests/paramem/golden.
+Writes vocab.txt, hard.bin, lines.u32, random.u32, chars.u32; OUT's README.md says what is in them.
+Made with tokenizers 0.23.3.
 """
 from __future__ import annotations
 
@@ -35,21 +35,29 @@ HARD = [
     "", " ", " \t\r\n ", "\0", "a\0b", "hello world", "Hello, World!", "don't can't o'clock",
     "a" * 99, "a" * 100, "a" * 101, "\u00e9" * 100, "e\u0301" * 100, "e\u0301" * 101,
     "na\u00efve caf\u00e9 r\u00e9sum\u00e9", "\u0130stanbul ISTANBUL \u0131stanbul",
-    "Stra\u00dfe STRASSE \u1e9e", "\u03a3\u0391\u03a3 \u03c3\u03b1\u03c2", "\ufb01ne o\ufb03ce \u0132",
+    "Stra\u00dfe STRASSE \u1e9e", "\u03a3\u0391\u03a3 \u03c3\u03b1\u03c2",
+    "\ufb01ne o\ufb03ce \u0132",
     "\ud55c\uad6d\uc5b4 \uac01\uac00", "\u1112\u1161\u11ab\u1100\u116e\u11a8", "\u6f22\u5b57 and "
     "\u304b\u306a \u30ab\u30bf\u30ab\u30ca\uff76\uff85", "\u8c48\u66f4\u8eca \uf900\uf901",
-    "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 family", "\u2764\ufe0f \U0001f44d\U0001f3fd",
-    "a\u0301\u0323 b\u0323\u0301", "\u0301 alone", "x\u302e\u302f\u0301\u302ay", "\U0001d165\U0001d16d\U0001d166",
-    "\ufeffBOM", "\ufffd x\ufffdy", "\ue000 private \U000f0000", "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd",
-    "\u0645\u0631\u062d\u0628\u0627 \u0628\u0650\u0633\u0652\u0645", "\u202eoverride\u202c \u200bzero\u200c",
-    "\u0928\u092e\u0938\u094d\u0924\u0947", "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "Ti\u1ebfng Vi\u1ec7t",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 family",
+    "\u2764\ufe0f \U0001f44d\U0001f3fd",
+    "a\u0301\u0323 b\u0323\u0301", "\u0301 alone", "x\u302e\u302f\u0301\u302ay",
+    "\U0001d165\U0001d16d\U0001d166",
+    "\ufeffBOM", "\ufffd x\ufffdy", "\ue000 private \U000f0000",
+    "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd",
+    "\u0645\u0631\u062d\u0628\u0627 \u0628\u0650\u0633\u0652\u0645",
+    "\u202eoverride\u202c \u200bzero\u200c",
+    "\u0928\u092e\u0938\u094d\u0924\u0947", "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
+    "Ti\u1ebfng Vi\u1ec7t",
     "[CLS] inside [MASK] x[SEP]y [mask] [UNK]", "[MASK", "[[MASK]]", "[PAD][PAD]", "[SEP]ing",
-    "\u0301[MASK]\u0301", "##ing # ## #hash", "\u201cquotes\u201d \u2014 dash\u2026", "$5.00 50% a+b=c ^_^ `x` ~",
+    "\u0301[MASK]\u0301", "##ing # ## #hash", "\u201cquotes\u201d \u2014 dash\u2026",
+    "$5.00 50% a+b=c ^_^ `x` ~",
     "\uff46\uff55\uff4c\uff4c \uff11\uff12\uff13\u3002", "\u00bd \u00b2 \u2167 \u20ac \u2122",
     "\x85next\x0bline\x0cfeed\x7f\x01", "\u00a0\u2003\u3000wide", "\u180emongolian\u2028line\u2029",
     "https://example.org/a_b?c=d#e", "user@example.org", "C:\\path\\file.txt", "1,234,567.89",
     "supercalifragilisticexpialidocious antidisestablishmentarianism", "e" + "\u0301" * 300,
-    "\u1c89 \ua7cb \ua7dc \U00010d50", "\U00011938 \u1715\u0898", "\U0010ffff\ufdd0\uffff", "THE THE the",
+    "\u1c89 \ua7cb \ua7dc \U00010d50", "\U00011938 \u1715\u0898", "\U0010ffff\ufdd0\uffff",
+    "THE THE the",
     "word " * 300,
 ]
 
