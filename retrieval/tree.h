@@ -50,7 +50,7 @@ enum {
 struct retrieval_tree_source {
     size_t dims;
     uint64_t count; /* vectors, numbered from 0 */
-    /* Decode vectors [first, first + count) into out (count, dims). */
+    /* Decode vectors [first, first + count) into out (count, dims): finite numbers. */
     void (*vectors)(void *self, uint64_t first, size_t count, float *out);
     void *self;
 };

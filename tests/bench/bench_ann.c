@@ -162,6 +162,8 @@ static void time_type(struct bench *bench, struct vectors *v, enum retrieval_ann
         (void)ask(v, ann, true, times_ns);
         direct = least(direct, bench_percentile(times_ns, QUERIES, 50) / 1e3);
     }
+    bench_say("    search %.0f us, FAISS directly %.0f us, %zu of %d found", ours, direct, hits,
+        QUERIES * TOP);
     bench_add(bench,
         (struct bench_row){.name = name_of("built", ann), .value = seconds, .unit = "cpu s"});
     bench_add(bench, (struct bench_row){name_of("search, p50", ann), ours, "us", direct,
