@@ -1,5 +1,5 @@
-/* Many searches while somebody writes, forgets, fills in and builds indexes: each finds all that its
- * snapshot has, and nothing that is not what it was. Meant for the thread sanitizer, too.
+/* Many searches while somebody writes, forgets, fills in and builds indexes: each finds all that
+ * its snapshot has, and nothing that is not what it was. Meant for the thread sanitizer, too.
  *
  * If this failed, a busy store would miss memories at times, or break. */
 #include "retrieval/vectors_internal.h"
@@ -145,8 +145,8 @@ static void fill(struct shared *shared)
     size_t count = 0;
     const uint32_t home = fixture_space(&shared->v.f, spaces[0]).number;
 
-    assert_ok(retrieval_vectors_todo(shared->v.vectors, fixture_read(&shared->v.f), todo, 8, &count,
-        &total, fixture_error()));
+    assert_ok(retrieval_vectors_todo(
+        shared->v.vectors, fixture_read(&shared->v.f), todo, 8, &count, &total, fixture_error()));
     (void)vectors_fill(&shared->v, 8);
     for (size_t i = 0; i < count; i++) {
         atomic_store(&shared->told[todo[i].space != home][todo[i].doc].filled, true);
