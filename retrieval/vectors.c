@@ -18,8 +18,7 @@ enum memos_status retrieval_vec_active_is(struct retrieval_vectors *vectors,
     struct memcube_txn *txn, const uint8_t fingerprint[32], struct retrieval_vec_encoder *out,
     struct memos_error *err)
 {
-    enum memos_status status =
-        retrieval_vec_active_get(&vectors->tables, txn, out, NULL, err);
+    enum memos_status status = retrieval_vec_active_get(&vectors->tables, txn, out, NULL, err);
     if (status == MEMOS_OK && memcmp(out->fingerprint, fingerprint, sizeof out->fingerprint) != 0) {
         out->number = 0;
     }
@@ -72,8 +71,8 @@ enum memos_status retrieval_vectors_get(struct retrieval_vectors *vectors,
     struct retrieval_vec_encoder encoder;
 
     *out_spans = 0;
-    enum memos_status status = retrieval_vec_active_is(
-        vectors, memcube_read_txn(read), fingerprint, &encoder, err);
+    enum memos_status status =
+        retrieval_vec_active_is(vectors, memcube_read_txn(read), fingerprint, &encoder, err);
     if (status == MEMOS_OK) {
         status = encoder.number == 0 ? MEMOS_NOT_FOUND
                                      : retrieval_vec_doc_load(vectors, read, space->number, doc,
@@ -213,8 +212,7 @@ static enum memos_status index_erase(
     }
     /* Also without an entry: a repair adds one where a search has seen that there is none. */
     if (status == MEMOS_OK) {
-        status = retrieval_vec_change_make(
-            &vectors->changes, tables, txn, space, doc, true, err);
+        status = retrieval_vec_change_make(&vectors->changes, tables, txn, space, doc, true, err);
     }
     return status == MEMOS_OK && vectors->files
                ? retrieval_vec_file_erase(vectors->files, space, err)
@@ -233,8 +231,7 @@ static enum memos_status entry_check(struct retrieval_vectors *vectors, struct m
 
     enum memos_status status = retrieval_vec_entry_view(value, &entry, err);
     if (status == MEMOS_OK) {
-        status =
-            retrieval_vec_encoder_get(&vectors->tables, txn, entry.encoder, &encoder, err);
+        status = retrieval_vec_encoder_get(&vectors->tables, txn, entry.encoder, &encoder, err);
         if (status == MEMOS_NOT_FOUND) {
             status = memos_fail(err, MEMOS_CORRUPT,
                 "vector index: doc %u of space %u is of encoder %u, which is not known", doc->doc,
@@ -277,8 +274,8 @@ static enum memos_status index_check(void *self, struct memcube_txn *txn,
                 status = MEMOS_OK;
             } else if (status == MEMOS_NOT_FOUND) {
                 status = memos_fail(err, MEMOS_CORRUPT,
-                    "vector index: doc %u of space %u has no entry and is not to be done",
-                    doc->doc, doc->space);
+                    "vector index: doc %u of space %u has no entry and is not to be done", doc->doc,
+                    doc->space);
             }
         }
     }
@@ -301,8 +298,8 @@ static enum memos_status options_take(struct retrieval_vectors *vectors,
     if (vectors->codes < KERN_F32 || vectors->codes > KERN_I8) {
         return memos_fail(err, MEMOS_INVALID, "there are no codes of type %d", (int)o->codes);
     }
-    enum memos_status status = retrieval_vec_offers_init(&vectors->offers,
-        o->offers_bytes_max ? o->offers_bytes_max : OFFERS_BYTES_DEFAULT, err);
+    enum memos_status status = retrieval_vec_offers_init(
+        &vectors->offers, o->offers_bytes_max ? o->offers_bytes_max : OFFERS_BYTES_DEFAULT, err);
     return status == MEMOS_OK && o->folder
                ? retrieval_vec_files_open(o->folder, &vectors->files, err)
                : status;
@@ -362,8 +359,7 @@ static uint64_t counted(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-void retrieval_vectors_stats(
-    struct retrieval_vectors *vectors, struct retrieval_vectors_stats *out)
+void retrieval_vectors_stats(struct retrieval_vectors *vectors, struct retrieval_vectors_stats *out)
 {
     struct retrieval_vec_offers *offers = &vectors->offers;
 

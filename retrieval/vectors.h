@@ -33,7 +33,7 @@
 
 enum {
     RETRIEVAL_DIMS_MAX = 4096,
-    RETRIEVAL_SPANS_MAX = 64,  /* of one doc; what comes after is found by its words */
+    RETRIEVAL_SPANS_MAX = 64,   /* of one doc; what comes after is found by its words */
     RETRIEVAL_SPAN_BYTES = 960, /* of text in one span: about the 256 tokens of small encoders */
 };
 
@@ -97,7 +97,8 @@ MEMOS_MUST_USE enum memos_status retrieval_vectors_todo(struct retrieval_vectors
     struct memcube_read *read, struct retrieval_todo *out, size_t count_max, size_t *out_count,
     uint64_t *out_total, struct memos_error *err);
 
-/* The spans of a doc on the list, as add made them; in the snapshot's arena. FORGOTTEN: meanwhile. */
+/* The spans of a doc on the list, as add made them; in the snapshot's arena. FORGOTTEN: meanwhile.
+ */
 MEMOS_MUST_USE enum memos_status retrieval_todo_spans(struct memcube_read *read,
     const struct retrieval_todo *todo, struct retrieval_spans *out, struct memos_error *err);
 

@@ -1,16 +1,17 @@
 /* What the files of the vector index share. Not for use outside retrieval/.
  *
  *   vec.doc      space u32 BE, doc u32 BE  -> the entry (below)
- *   vec.encoder  number u32 BE             -> format u8 (1), fingerprint 32, dims u32, dtype u8, name
- *   vec.todo     space u32 BE, doc u32 BE  -> hash 16 of the text, or nothing
- *   vec.meta     "active"                  -> encoder u32, how often another one was made active u64
- *                "change"                  -> number u64 of the last change of an entry (below)
- *                "count", encoder u32 BE   -> entries of an encoder u64; encoder 0: the todo list
+ *   vec.encoder  number u32 BE             -> format u8 (1), fingerprint 32, dims u32, dtype u8,
+ * name vec.todo     space u32 BE, doc u32 BE  -> hash 16 of the text, or nothing vec.meta "active"
+ * -> encoder u32, how often another one was made active u64 "change"                  -> number u64
+ * of the last change of an entry (below) "count", encoder u32 BE   -> entries of an encoder u64;
+ * encoder 0: the todo list
  *
  * An entry is format u8 (1), encoder u32, spans u8, hash 16 of the text, nonce 8, then under the
  * doc's key (ChaCha20-Poly1305 over what follows, the bytes before it authenticated with it) a
- * scale f32 for each span and the codes of each span, then the tag 16. The hash is that of the spans
- * (retrieval_spans) hashed again under the doc's key, so that nobody can confirm a guess with it.
+ * scale f32 for each span and the codes of each span, then the tag 16. The hash is that of the
+ * spans (retrieval_spans) hashed again under the doc's key, so that nobody can confirm a guess with
+ * it.
  *
  * Changes: a doc above all that were seen is new; any other way for an entry to come or to vanish
  * (erase, fill, repair) is a *change*. Each has a number, counted in the store, and the last ones
@@ -51,8 +52,8 @@ enum memos_status retrieval_vec_encoder_put(const struct retrieval_vec_tables *t
     struct memos_error *err);
 /* All of them, in order, at most count_max; *out_last is the highest number in use. */
 enum memos_status retrieval_vec_encoder_list(const struct retrieval_vec_tables *tables,
-    struct memcube_txn *txn, struct retrieval_vec_encoder *out, size_t count_max,
-    size_t *out_count, uint32_t *out_last, struct memos_error *err);
+    struct memcube_txn *txn, struct retrieval_vec_encoder *out, size_t count_max, size_t *out_count,
+    uint32_t *out_last, struct memos_error *err);
 
 /* The active encoder; number 0 (and OK) when there is none. *out_turns may be NULL. */
 enum memos_status retrieval_vec_active_get(const struct retrieval_vec_tables *tables,
@@ -79,7 +80,7 @@ enum memos_status retrieval_vec_count_add(const struct retrieval_vec_tables *tab
 struct retrieval_vec_entry {
     uint32_t encoder;
     size_t spans;
-    const uint8_t *hash;  /* 16 */
+    const uint8_t *hash;      /* 16 */
     struct memos_bytes bytes; /* all of it */
 };
 
@@ -110,8 +111,7 @@ enum memos_status retrieval_vec_entry_open(const struct retrieval_vec_entry *ent
 enum memos_status retrieval_vec_entry_put(const struct retrieval_vec_tables *tables,
     struct memcube_txn *txn, uint32_t space, uint32_t doc,
     const struct retrieval_vec_encoder *encoder, const uint8_t key[MEMCUBE_DOC_KEY_BYTES],
-    const uint8_t spans_hash[16], const float *values, size_t spans_count,
-    struct memos_error *err);
+    const uint8_t spans_hash[16], const float *values, size_t spans_count, struct memos_error *err);
 
 /* ---- offers (vectors_offer.c) --------------------------------------------------------------- */
 
@@ -152,7 +152,7 @@ struct retrieval_vec_change {
     bool erased;
 };
 struct retrieval_vec_changes {
-    pthread_mutex_t lock; /* Sync: guards all below */
+    pthread_mutex_t lock;              /* Sync: guards all below */
     struct retrieval_vec_change *list; /* numbers without gaps */
     size_t count, max;
 };
@@ -207,9 +207,9 @@ static inline bool retrieval_vec_wanted(const struct memcube_docs *wanted, uint3
     return doc < wanted->docs_end && (wanted->words[doc / 64] >> (doc % 64) & 1) != 0;
 }
 
-/* The codes of a doc's entry, if it has one of this encoder that can be opened: NOT_FOUND (no entry,
- * one of another encoder, forgotten, or damaged: counted). key NULL: it is looked up. *out_other,
- * when not NULL: there is one of another encoder. */
+/* The codes of a doc's entry, if it has one of this encoder that can be opened: NOT_FOUND (no
+ * entry, one of another encoder, forgotten, or damaged: counted). key NULL: it is looked up.
+ * *out_other, when not NULL: there is one of another encoder. */
 enum memos_status retrieval_vec_doc_load(struct retrieval_vectors *vectors,
     struct memcube_read *read, uint32_t space, uint32_t doc,
     const struct retrieval_vec_encoder *encoder, const uint8_t *key,

@@ -33,8 +33,8 @@ enum memos_status retrieval_vec_todo_remove(const struct retrieval_vec_tables *t
 {
     uint8_t key[RETRIEVAL_DOC_KEY_BYTES];
 
-    enum memos_status status = memcube_delete(txn, tables->todo,
-        retrieval_doc_key(key, space, doc), memos_bytes_make(NULL, 0), err);
+    enum memos_status status = memcube_delete(
+        txn, tables->todo, retrieval_doc_key(key, space, doc), memos_bytes_make(NULL, 0), err);
     if (status == MEMOS_OK) {
         return retrieval_vec_count_add(tables, txn, 0, -1, err);
     }
@@ -88,8 +88,8 @@ static enum memos_status others_read(const struct retrieval_vec_tables *tables,
         status = memcube_cursor_move(cursor, MEMCUBE_AT_OR_AFTER, &key, &value, err);
     }
     while (status == MEMOS_OK && count < count_max) {
-        if (retrieval_vec_entry_view(value, &entry, NULL) == MEMOS_OK &&
-            entry.encoder != encoder && key_parse(key, &found)) {
+        if (retrieval_vec_entry_view(value, &entry, NULL) == MEMOS_OK && entry.encoder != encoder &&
+            key_parse(key, &found)) {
             out[count++] = found;
         }
         status = memcube_cursor_move(cursor, MEMCUBE_NEXT, &key, &value, err);
@@ -116,8 +116,8 @@ static enum memos_status others_count(const struct retrieval_vec_tables *tables,
     if (!encoders) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a list of encoders");
     }
-    enum memos_status status = retrieval_vec_encoder_list(
-        tables, txn, encoders, ENCODERS_MAX, &count, &last, err);
+    enum memos_status status =
+        retrieval_vec_encoder_list(tables, txn, encoders, ENCODERS_MAX, &count, &last, err);
     for (size_t i = 0; status == MEMOS_OK && i < count; i++) {
         uint64_t entries = 0;
         if (encoders[i].number != active) {
@@ -176,8 +176,8 @@ enum memos_status retrieval_vectors_todo(struct retrieval_vectors *vectors,
     return status;
 }
 
-enum memos_status retrieval_todo_spans(struct memcube_read *read,
-    const struct retrieval_todo *todo, struct retrieval_spans *out, struct memos_error *err)
+enum memos_status retrieval_todo_spans(struct memcube_read *read, const struct retrieval_todo *todo,
+    struct retrieval_spans *out, struct memos_error *err)
 {
     struct memos_bytes payload = memos_bytes_make("", 0);
     struct memcube_version version;
@@ -238,8 +238,8 @@ static enum memos_status entry_fill(struct retrieval_vectors *vectors, struct me
 {
     const struct retrieval_vec_tables *tables = &vectors->tables;
 
-    enum memos_status status = retrieval_vec_entry_put(tables, txn, todo->space, todo->doc, active,
-        key, spans->hash, values, spans->count, err);
+    enum memos_status status = retrieval_vec_entry_put(
+        tables, txn, todo->space, todo->doc, active, key, spans->hash, values, spans->count, err);
     if (status == MEMOS_OK && before->encoder != 0) {
         status = retrieval_vec_count_add(tables, txn, before->encoder, -1, err);
     }
@@ -263,8 +263,7 @@ enum memos_status retrieval_vectors_fill(struct retrieval_vectors *vectors,
     struct retrieval_vec_encoder active;
     struct standing before;
 
-    enum memos_status status =
-        retrieval_vec_active_is(vectors, txn, fingerprint, &active, err);
+    enum memos_status status = retrieval_vec_active_is(vectors, txn, fingerprint, &active, err);
     if (status != MEMOS_OK || active.number == 0) {
         return status;
     }
@@ -288,9 +287,9 @@ enum memos_status retrieval_vectors_fill(struct retrieval_vectors *vectors,
         }
         status = entry_fill(vectors, txn, todo, &active, key, &before, spans, values, err);
     }
-    return status == MEMOS_OK ? retrieval_vec_todo_remove(
-                                    &vectors->tables, txn, todo->space, todo->doc, err)
-                              : status;
+    return status == MEMOS_OK
+               ? retrieval_vec_todo_remove(&vectors->tables, txn, todo->space, todo->doc, err)
+               : status;
 }
 
 /* ---- the active encoder --------------------------------------------------------------------- */
@@ -320,8 +319,8 @@ static enum memos_status space_todo(const struct retrieval_vec_tables *tables,
     return status;
 }
 
-static enum memos_status all_todo(const struct retrieval_vec_tables *tables,
-    struct memcube_read *read, struct memos_error *err)
+static enum memos_status all_todo(
+    const struct retrieval_vec_tables *tables, struct memcube_read *read, struct memos_error *err)
 {
     struct memcube_space spaces[SPACES_A_TIME];
     struct memos_bytes after = memos_bytes_make("", 0);
@@ -366,8 +365,8 @@ static enum memos_status encoder_find(struct retrieval_vectors *vectors, struct 
     *out_first = last == 0;
     if (status == MEMOS_OK && out->number == 0) {
         if (count == ENCODERS_MAX) {
-            return memos_fail(err, MEMOS_TOO_LARGE, "a store knows %d encoders at most",
-                ENCODERS_MAX);
+            return memos_fail(
+                err, MEMOS_TOO_LARGE, "a store knows %d encoders at most", ENCODERS_MAX);
         }
         out->number = last + 1;
         status = retrieval_vec_encoder_put(&vectors->tables, txn, out, name, err);
@@ -386,11 +385,10 @@ enum memos_status retrieval_vectors_activate(struct retrieval_vectors *vectors,
     uint64_t turns;
 
     if (dims == 0 || dims > RETRIEVAL_DIMS_MAX) {
-        return memos_fail(err, MEMOS_INVALID, "an encoder has 1 to %d dims, not %zu",
-            RETRIEVAL_DIMS_MAX, dims);
+        return memos_fail(
+            err, MEMOS_INVALID, "an encoder has 1 to %d dims, not %zu", RETRIEVAL_DIMS_MAX, dims);
     }
-    enum memos_status status =
-        retrieval_vec_offers_know(&vectors->offers, fingerprint, dims, err);
+    enum memos_status status = retrieval_vec_offers_know(&vectors->offers, fingerprint, dims, err);
     if (status == MEMOS_OK) {
         status = retrieval_vec_active_get(&vectors->tables, txn, &active, &turns, err);
     }
@@ -398,8 +396,7 @@ enum memos_status retrieval_vectors_activate(struct retrieval_vectors *vectors,
         status = encoder_find(vectors, txn, fingerprint, name, dims, &encoder, &first, err);
     }
     if (status == MEMOS_OK && encoder.number != active.number) {
-        status = retrieval_vec_active_put(
-            &vectors->tables, txn, encoder.number, turns + 1, err);
+        status = retrieval_vec_active_put(&vectors->tables, txn, encoder.number, turns + 1, err);
     }
     /* A store from before it had vectors. */
     return status == MEMOS_OK && first ? all_todo(&vectors->tables, read, err) : status;

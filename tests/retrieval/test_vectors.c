@@ -73,8 +73,8 @@ static void contents_come_and_go_with_their_heads(void **state)
     struct memcube_outcome outcome;
     struct memcube_rollback_item *items = NULL;
     size_t count = 0;
-    assert_ok(memcube_rollback(fixture_write(&v->f), &change, &back, &outcome, &items, &count,
-        fixture_error()));
+    assert_ok(memcube_rollback(
+        fixture_write(&v->f), &change, &back, &outcome, &items, &count, fixture_error()));
     fixture_commit(&v->f);
     found = vectors_search(v, "home", "tea with milk", NULL, &now, 10);
     assert_true(found.count == 1 && found.hits[0].doc == 1);
@@ -133,8 +133,8 @@ static void fill_is_refused_for_other_words(void **state)
     assert_ok(retrieval_vectors_fill(
         v->vectors, write, &todo, stranger, &spans, values, fixture_error()));
     values[3] = NAN;
-    assert_int_equal(retrieval_vectors_fill(
-                         v->vectors, write, &todo, v->fingerprint, &spans, values, NULL),
+    assert_int_equal(
+        retrieval_vectors_fill(v->vectors, write, &todo, v->fingerprint, &spans, values, NULL),
         MEMOS_INVALID);
     assert_int_equal(
         retrieval_vectors_offer(v->vectors, v->fingerprint, &spans, values, NULL), MEMOS_INVALID);
@@ -268,8 +268,8 @@ static void long_texts_are_found_by_any_span(void **state)
     }
     struct memcube_draft draft = draft_of(text);
     memos_arena_init(&arena, 1 << 20);
-    assert_ok(retrieval_spans_make(draft.kind, &draft.description, draft.payload, &arena, &spans,
-        fixture_error()));
+    assert_ok(retrieval_spans_make(
+        draft.kind, &draft.description, draft.payload, &arena, &spans, fixture_error()));
     assert_true(spans.count > 3 && spans.count < 10);
     memcpy(last, spans.texts[spans.count - 1].data, spans.texts[spans.count - 1].size);
     (void)vectors_put(v, "home", text, true);
@@ -313,8 +313,7 @@ static void another_encoder_begins_anew(void **state)
     size_t count = 9;
     uint32_t missing;
     const struct memcube_filter all = {.kinds = 0};
-    assert_ok(memcube_docs_select(
-        fixture_read(&v->f), &space, &all, NULL, &docs, fixture_error()));
+    assert_ok(memcube_docs_select(fixture_read(&v->f), &space, &all, NULL, &docs, fixture_error()));
     assert_ok(retrieval_vectors_search(v->vectors, fixture_read(&v->f), &space, first, query, &docs,
         4, hits, &count, &missing, fixture_error()));
     assert_true(count == 0 && missing == 6);

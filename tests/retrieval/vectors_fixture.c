@@ -77,8 +77,8 @@ void vectors_reopen(struct vectors_fixture *v)
     vectors_open(v);
 }
 
-void vectors_make(struct vectors_fixture *v, const struct retrieval_vectors_options *options,
-    bool with_folder)
+void vectors_make(
+    struct vectors_fixture *v, const struct retrieval_vectors_options *options, bool with_folder)
 {
     *v = (struct vectors_fixture){.vectors = NULL};
     fixture_make(&v->f);
@@ -115,8 +115,7 @@ void vectors_offer(struct vectors_fixture *v, const struct memcube_draft *draft)
     assert_ok(retrieval_spans_make(
         draft->kind, &draft->description, draft->payload, &arena, &spans, fixture_error()));
     float *values = vectors_encode_spans(v->fingerprint, &spans, VECTORS_DIMS);
-    assert_ok(
-        retrieval_vectors_offer(v->vectors, v->fingerprint, &spans, values, fixture_error()));
+    assert_ok(retrieval_vectors_offer(v->vectors, v->fingerprint, &spans, values, fixture_error()));
     free(values);
     memos_arena_finish(&arena);
 }
@@ -149,16 +148,16 @@ uint64_t vectors_fill(struct vectors_fixture *v, size_t count_max)
     size_t count = 0;
 
     assert_non_null(todo);
-    assert_ok(retrieval_vectors_todo(v->vectors, fixture_read(&v->f), todo, count_max, &count,
-        &total, fixture_error()));
+    assert_ok(retrieval_vectors_todo(
+        v->vectors, fixture_read(&v->f), todo, count_max, &count, &total, fixture_error()));
     for (size_t i = 0; i < count; i++) {
         struct memcube_write *write = fixture_write(&v->f);
         struct retrieval_spans spans;
         assert_ok(
             retrieval_todo_spans(memcube_write_read(write), &todo[i], &spans, fixture_error()));
         float *values = vectors_encode_spans(v->fingerprint, &spans, VECTORS_DIMS);
-        assert_ok(retrieval_vectors_fill(v->vectors, write, &todo[i], v->fingerprint, &spans,
-            values, fixture_error()));
+        assert_ok(retrieval_vectors_fill(
+            v->vectors, write, &todo[i], v->fingerprint, &spans, values, fixture_error()));
         free(values);
     }
     if (count > 0) {
