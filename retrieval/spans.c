@@ -1,13 +1,16 @@
-/* The text that stands for a version, cut into spans.
+/* The text that stands for a version, cut into spans: "Speaker: Title. text (caption)".
  *
- * A span is what one vector takes in: the title and the speaker, so that each span says what it is
- * about and whose words they are, then up to RETRIEVAL_SPAN_BYTES of the text, cut behind a
- * sentence where there is one, else between words. Captions come after the text. */
+ * A span is what one vector takes in: the speaker and the title, so that each span says whose words
+ * they are and what they are about, then up to RETRIEVAL_SPAN_BYTES of the text, cut behind a
+ * sentence where there is one, else between words. Without the speaker, turns that address a
+ * person would win over those that he said (LoCoMo, recall at 10: 33 of 100 instead of 50); "user"
+ * and the like are nobody's name. */
 #include "retrieval/vectors.h"
 
 #include <endian.h>
 #include <sodium.h>
 #include <string.h>
+#include <strings.h>
 
 #define TITLE_BYTES_MAX 200   /* of a title, in each span */
 #define SPEAKER_BYTES_MAX 60  /* likewise */
@@ -72,7 +75,20 @@ static size_t piece_of(struct memos_bytes text)
     return size > 0 ? size : RETRIEVAL_SPAN_BYTES;
 }
 
-/* The text with its captions; `payload` itself where there are none. */
+/* Is it the name of a part in a talk, and not of somebody? */
+static bool is_role(struct memos_bytes speaker)
+{
+    static const char *const roles[] = {"user", "assistant", "system", "tool", "human", "ai"};
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        if (speaker.size == strlen(roles[i]) &&
+            strncasecmp(speaker.data, roles[i], speaker.size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The text with its captions in brackets; `payload` itself where there are none. */
 static enum memos_status body_make(const struct memcube_description *description,
     struct memos_bytes payload, struct memos_arena *arena, struct memos_bytes *out,
     struct memos_error *err)
@@ -84,35 +100,37 @@ static enum memos_status body_make(const struct memcube_description *description
     memos_buffer_bytes(&b, out->data, out->size);
     for (size_t i = 0; i < description->attributes_count && b.size < TEXT_BYTES_MAX; i++) {
         const struct memcube_attribute *attribute = &description->attributes[i];
-        if (memos_bytes_equal(attribute->name, memos_bytes_of("caption"))) {
-            memos_buffer_u8(&b, '\n');
-            memos_buffer_bytes(&b, attribute->value.data, attribute->value.size);
+        const struct memos_bytes caption = trimmed(attribute->value);
+        if (memos_bytes_equal(attribute->name, memos_bytes_of("caption")) && caption.size > 0 &&
+            !memos_bytes_equal(caption, *out)) {
+            memos_buffer_printf(
+                &b, "%s(%.*s)", b.size > 0 ? " " : "", (int)caption.size, (const char *)caption.data);
             captions = true;
         }
     }
     if (captions && !b.failed) {
         const void *copy = memos_arena_copy(arena, memos_buffer_view(&b));
         b.failed = !copy;
-        *out = trimmed(memos_bytes_make(copy, copy ? b.size : 0));
+        *out = memos_bytes_make(copy, copy ? b.size : 0);
     }
     const bool failed = b.failed;
     memos_buffer_free(&b);
     return failed ? memos_fail(err, MEMOS_NO_MEMORY, "no memory for a text to encode") : MEMOS_OK;
 }
 
-/* "TITLE\nSPEAKER: ", or less. */
+/* "Speaker: Title. ", or less. */
 static void head_make(const struct memcube_description *description, struct memos_buffer *out)
 {
     const struct memos_bytes title = shortened(trimmed(description->title), TITLE_BYTES_MAX);
     const struct memos_bytes speaker = shortened(trimmed(description->speaker), SPEAKER_BYTES_MAX);
 
-    memos_buffer_bytes(out, title.data, title.size);
-    if (title.size > 0) {
-        memos_buffer_u8(out, '\n');
-    }
-    memos_buffer_bytes(out, speaker.data, speaker.size);
-    if (speaker.size > 0) {
+    if (speaker.size > 0 && !is_role(speaker)) {
+        memos_buffer_bytes(out, speaker.data, speaker.size);
         memos_buffer_bytes(out, ": ", 2);
+    }
+    if (title.size > 0) {
+        memos_buffer_bytes(out, title.data, title.size);
+        memos_buffer_bytes(out, ". ", 2);
     }
 }
 
