@@ -26,15 +26,9 @@ struct memcube_index_doc {
                                 be read in the files */
     const uint8_t *key;      /* MEMCUBE_DOC_KEY_BYTES: a key per doc, that forget destroys: what an
                                 index keeps of a doc encrypted under it is unreadable afterwards,
-<<<<<<< HEAD
-                                wherever a copy lies. memcube_doc_key (memcube/store.h) gives it again. Of a
-                                write that was never committed the same key may come back for
-                                another content, so a nonce must be random */
-=======
                                 wherever a copy lies. memcube_doc_key (memcube/store.h) gives it
                                 again. Of a write that was never committed the same key may come
                                 back for another content, so a nonce must be random */
->>>>>>> w-vec
 };
 
 struct memcube_index {
