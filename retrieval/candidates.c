@@ -48,8 +48,8 @@ static size_t docs_list(const struct memcube_docs *docs, size_t step, uint32_t *
     return count;
 }
 
-static enum memos_status score_cosines(struct searching *s, const uint32_t *docs, size_t count,
-    float *out, struct memos_error *err)
+static enum memos_status score_cosines(
+    struct searching *s, const uint32_t *docs, size_t count, float *out, struct memos_error *err)
 {
     if (!s->vectors) {
         for (size_t i = 0; i < count; i++) {
@@ -57,8 +57,8 @@ static enum memos_status score_cosines(struct searching *s, const uint32_t *docs
         }
         return MEMOS_OK;
     }
-    return retrieval_vectors_score(s->retrieval->vectors, s->read, s->space,
-        s->query->fingerprint, s->query->vector, docs, count, out, err);
+    return retrieval_vectors_score(s->retrieval->vectors, s->read, s->space, s->query->fingerprint,
+        s->query->vector, docs, count, out, err);
 }
 
 /* ---- large spaces -------------------------------------------------------------------------- */
@@ -80,8 +80,8 @@ static enum memos_status add_by_words(
         docs_add(chosen, hits[i].doc);
     }
     if (status == MEMOS_OK && s->wanted.words != s->live.words) {
-        status = retrieval_ranking_best(
-            s->ranking, &s->live, 1, false, s->arena, hits, &count, err);
+        status =
+            retrieval_ranking_best(s->ranking, &s->live, 1, false, s->arena, hits, &count, err);
     }
     if (status == MEMOS_OK && count > 0) {
         s->fuse.bm25_max = (double)hits[0].score;
@@ -100,9 +100,9 @@ static enum memos_status add_by_meaning(
     if (!s->vectors) {
         return MEMOS_OK;
     }
-    enum memos_status status = retrieval_vectors_search(s->retrieval->vectors, s->read, s->space,
-        s->query->fingerprint, s->query->vector, &s->wanted, EACH_MAX, hits, &count, &s->missing,
-        err);
+    enum memos_status status =
+        retrieval_vectors_search(s->retrieval->vectors, s->read, s->space, s->query->fingerprint,
+            s->query->vector, &s->wanted, EACH_MAX, hits, &count, &s->missing, err);
     for (size_t i = 0; status == MEMOS_OK && i < count; i++) {
         docs_add(chosen, hits[i].doc);
     }
@@ -192,8 +192,8 @@ static enum memos_status measure_sample(struct searching *s, struct memos_error 
     size_t count = docs_list(&s->live, step, docs);
     enum memos_status status = score_cosines(s, docs, count, cosines, err);
     if (status == MEMOS_OK) {
-        s->fuse.vectors = retrieval_fuse_measure(cosines, count, &s->fuse.cosine_mean,
-                              &s->fuse.cosine_deviation) > 1;
+        s->fuse.vectors = retrieval_fuse_measure(
+                              cosines, count, &s->fuse.cosine_mean, &s->fuse.cosine_deviation) > 1;
     }
     return status;
 }
@@ -256,11 +256,10 @@ static enum memos_status measure_rows(struct searching *s, struct memos_error *e
             s->fuse.bm25_max = fmax(s->fuse.bm25_max, (double)s->bm25[s->docs[i]]);
             cosines[count++] = s->cosines[i];
         }
-        s->missing +=
-            s->vectors && isnan(s->cosines[i]) && searching_has(&s->wanted, s->docs[i]);
+        s->missing += s->vectors && isnan(s->cosines[i]) && searching_has(&s->wanted, s->docs[i]);
     }
-    s->fuse.vectors = retrieval_fuse_measure(cosines, count, &s->fuse.cosine_mean,
-                          &s->fuse.cosine_deviation) > 1;
+    s->fuse.vectors =
+        retrieval_fuse_measure(cosines, count, &s->fuse.cosine_mean, &s->fuse.cosine_deviation) > 1;
     return MEMOS_OK;
 }
 
@@ -283,8 +282,7 @@ static void row_fill(struct searching *s, size_t row)
     bool there = retrieval_feature_get(&s->features, doc, known);
     size_t before_count =
         retrieval_features_beside(&s->features, doc, false, &s->universe, 2, before);
-    size_t after_count =
-        retrieval_features_beside(&s->features, doc, true, &s->universe, 2, after);
+    size_t after_count = retrieval_features_beside(&s->features, doc, true, &s->universe, 2, after);
 
     *out = (struct retrieval_fuse_doc){
         .bm25 = (double)s->bm25[doc],
@@ -296,7 +294,7 @@ static void row_fill(struct searching *s, size_t row)
         .words = (double)known->words,
         .question = (double)known->asking / UINT16_MAX,
         .statement = known->flags & RETRIEVAL_FEATURE_STRONG ? 1.0
-                     : known->flags & RETRIEVAL_FEATURE_WEAK ? 0.5
+                     : known->flags & RETRIEVAL_FEATURE_WEAK ? 0.25
                                                              : 0.0,
         .event_day = there ? retrieval_day_of_us(known->event_us) : INT64_MIN,
     };

@@ -52,12 +52,14 @@ static double neighbours(const struct retrieval_fuse_doc *docs, const double *re
     const struct retrieval_fuse_doc *doc = &docs[at];
     const uint32_t places[4] = {doc->before[0], doc->after[0], doc->before[1], doc->after[1]};
     double own = fmax(relevance[at], 0.0), sum = 0.0;
+    double near = fmin(1.0, RETRIEVAL_FUSE_NEAR_WORDS / fmax(doc->words, 1.0));
     for (size_t i = 0; i < 4; i++) {
         double weight = i < 2 ? RETRIEVAL_FUSE_NEAR : RETRIEVAL_FUSE_SECOND;
         double share = RETRIEVAL_FUSE_FILL * own;
         if (places[i] != RETRIEVAL_FUSE_NOBODY) {
             bool known = places[i] != RETRIEVAL_FUSE_UNKNOWN;
-            share = fmax(known ? relevance[places[i]] : 0.0, RETRIEVAL_FUSE_RHO * own);
+            double around = fmax(known ? relevance[places[i]] : 0.0, RETRIEVAL_FUSE_RHO * own);
+            share = near * around + (1.0 - near) * share;
         }
         sum += weight * share;
     }
@@ -91,10 +93,11 @@ static double dates_match(
 }
 
 /* What a doc gains, or loses, when advice is asked for. */
-static double statement(const struct retrieval_fuse_doc *doc)
+static double statement(const struct retrieval_fuse_doc *doc, double relevance)
 {
     bool mixed = doc->ask || doc->question > 0.0;
-    double gain = RETRIEVAL_FUSE_ADVICE * doc->statement;
+    double near = fmin(1.0, fmax(relevance, 0.0) / RETRIEVAL_FUSE_ADVICE_NEAR);
+    double gain = RETRIEVAL_FUSE_ADVICE * doc->statement * near;
     if (!doc->user) {
         return 0.0;
     }
@@ -111,12 +114,13 @@ void retrieval_fuse(const struct retrieval_fuse_question *question,
 
     retrieval_fuse_relevance(question, doc, parts);
     if (has_part(question, RETRIEVAL_PART_NEIGHBOURS)) {
-        parts[RETRIEVAL_PART_NEIGHBOURS] = neighbours(docs, relevance, at);
+        parts[RETRIEVAL_PART_NEIGHBOURS] = question->asking * neighbours(docs, relevance, at);
     }
     if (turn && has_part(question, RETRIEVAL_PART_FORM)) {
         double lacking = 1.0 - doc->words / RETRIEVAL_FUSE_SHORT_WORDS;
         parts[RETRIEVAL_PART_FORM] =
-            -RETRIEVAL_FUSE_QUESTION * doc->question - RETRIEVAL_FUSE_SHORT * fmax(lacking, 0.0);
+            -question->asking *
+            (RETRIEVAL_FUSE_QUESTION * doc->question + RETRIEVAL_FUSE_SHORT * fmax(lacking, 0.0));
     }
     if (doc->named && has_part(question, RETRIEVAL_PART_SPEAKER)) {
         parts[RETRIEVAL_PART_SPEAKER] = RETRIEVAL_FUSE_SPEAKER;
@@ -126,7 +130,7 @@ void retrieval_fuse(const struct retrieval_fuse_question *question,
                                       RETRIEVAL_FUSE_DATE * dates_match(question, doc);
     }
     if (question->advice && has_part(question, RETRIEVAL_PART_STATEMENT)) {
-        parts[RETRIEVAL_PART_STATEMENT] = statement(doc);
+        parts[RETRIEVAL_PART_STATEMENT] = statement(doc, relevance[at]);
     }
 }
 

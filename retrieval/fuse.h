@@ -5,12 +5,14 @@
  *
  *   words      lex = LAMBDA b / max(b_max, KAPPA ideal)
  *   vectors    sem = (c - mean) / max(deviation, DEVIATION_MIN);  0 without a vector
- *   neighbours x = lex + sem, p = max(x, 0);  sum over the neighbours n at distance 1 and 2, each
- * way: A[distance] max(p_n, RHO p)  where there is one,  A[distance] FILL p  where not form of a
- * turn in a conversation:  - QUESTION share - SHORT max(0, 1 - words / SHORT_WORDS) speaker
- * SPEAKER, when the question names exactly one speaker and he said it dates      WHEN, when a time
- * is asked for and the doc has one; DATE match, when days are asked for statement  when advice is
- * asked for: ADVICE statement (less when it also asks) - ASK, of what the user said
+ *   neighbours x = lex + sem, p = max(x, 0), near = min(1, NEAR_WORDS / words); asking times the
+ * sum, over the docs n at distance 1 and 2, each way, of A[distance] (near max(p_n, RHO p) + (1 -
+ * near) FILL p)  where there is one, A[distance] FILL p  where there is none form       of a turn
+ * in a conversation: - asking (QUESTION share + SHORT max(0, 1 - words / 40)) speaker    SPEAKER,
+ * when the question names exactly one speaker and he said it dates      WHEN, when a time is asked
+ * for and the doc has one; DATE match, when days are named statement  when advice is asked for, of
+ * what the user said: ADVICE statement min(1, p / NEAR), less of it when the doc also asks; - ASK
+ * when it is a request
  *
  * retrieval/README.md says where the constants come from and what each part is worth. `ideal` makes
  * words say little when even the best match covers little of the question; it does not depend on
@@ -24,26 +26,28 @@
 #include "retrieval/search.h"
 
 #define RETRIEVAL_FUSE_LAMBDA 6.0
-#define RETRIEVAL_FUSE_KAPPA 0.9
+#define RETRIEVAL_FUSE_KAPPA 0.8
 #define RETRIEVAL_FUSE_DEVIATION_MIN 0.02
-#define RETRIEVAL_FUSE_NEAR 0.4   /* weight of a direct neighbour */
-#define RETRIEVAL_FUSE_SECOND 0.2 /* and of the one behind it */
+#define RETRIEVAL_FUSE_NEAR 0.3        /* weight of a direct neighbour */
+#define RETRIEVAL_FUSE_SECOND 0.15     /* and of the one behind it */
+#define RETRIEVAL_FUSE_NEAR_WORDS 40.0 /* a longer text speaks for itself */
 #define RETRIEVAL_FUSE_RHO 0.3
 #define RETRIEVAL_FUSE_FILL 0.8
-#define RETRIEVAL_FUSE_SPEAKER 1.5
+#define RETRIEVAL_FUSE_SPEAKER 2.0
 #define RETRIEVAL_FUSE_QUESTION 1.0
 #define RETRIEVAL_FUSE_SHORT 1.0
 #define RETRIEVAL_FUSE_SHORT_WORDS 40.0
 #define RETRIEVAL_FUSE_WHEN 0.6
 #define RETRIEVAL_FUSE_ADVICE 4.0
 #define RETRIEVAL_FUSE_ADVICE_MIXED 0.3 /* share of that for what asks as well */
+#define RETRIEVAL_FUSE_ADVICE_NEAR 2.0  /* relevance from which on it gains all of that */
 #define RETRIEVAL_FUSE_ASK 0.5
 #define RETRIEVAL_FUSE_DATE 2.0
 #define RETRIEVAL_FUSE_DATE_AFTER 0.5
 #define RETRIEVAL_FUSE_DATE_AFTER_DAYS 14
 #define RETRIEVAL_FUSE_DATE_WIDE_DAYS 40 /* wider ranges of a doc's own say nothing */
 
-#define RETRIEVAL_FUSE_NOBODY UINT32_MAX          /* there is no neighbour */
+#define RETRIEVAL_FUSE_NOBODY UINT32_MAX        /* there is no neighbour */
 #define RETRIEVAL_FUSE_UNKNOWN (UINT32_MAX - 1) /* there is one that was not looked at */
 
 struct retrieval_fuse_range {
@@ -53,7 +57,7 @@ struct retrieval_fuse_range {
 /* One doc: a candidate, or only somebody's neighbour. */
 struct retrieval_fuse_doc {
     double bm25, cosine; /* cosine NaN: no vector */
-    uint32_t before[2];    /* the nearest and the second, as places in the array; NOBODY, UNKNOWN */
+    uint32_t before[2];  /* the nearest and the second, as places in the array; NOBODY, UNKNOWN */
     uint32_t after[2];
     bool user;      /* not said by a machine */
     bool named;     /* said by the one that the question names */
@@ -69,6 +73,7 @@ struct retrieval_fuse_question {
     double cosine_mean, cosine_deviation;
     bool vectors; /* there are cosines, of two docs or more */
     bool when, advice;
+    double asking; /* how much of it asks, 0..1 */
     struct retrieval_fuse_range dates[8];
     size_t dates_count;
     unsigned without; /* bits 1 << enum retrieval_part */

@@ -2,6 +2,7 @@
 
 #include "retrieval/words.h"
 
+#include <math.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #define QUESTION_BYTES_MAX ((size_t)4096)
 #define NAME_BYTES_MAX ((size_t)RETRIEVAL_QUESTION_NAME_MAX * (RETRIEVAL_WORD_BYTES_MAX + 1))
 
-enum { WHEN, ADVICE };
+enum { WHEN, ADVICE, OWN, RECALL };
 
 struct retrieval_questions {
     struct retrieval_phrases *phrases;
@@ -19,17 +20,50 @@ static const char when_text[] =
     "when|what (year|month|date|day|time)|which (year|month|day|date)"
     "|how (long|many (days|weeks|months|years|hours)|often|recently|old)";
 
+#define RECOMMEND "recommend|recomend|reccommend|reccomend"
+#define RECOMMENDS "recommend~|recomend~|reccommend~|reccomend~"
+#define RECOMMENDED "recommended|recomended|reccommended|reccomended"
+#define RECOMMENDATION                                                                             \
+    "recommendation|recommendations|recomendation|recomendations|reccommendation|"                 \
+    "reccommendations|reccomendation|reccomendations"
+
+/* Words of advice, */
 static const char advice_text[] =
-    "recommend~|suggest~|advice|advise|tip|tips|idea|ideas"
-    "|what (should|could|can) (i|we)|where (should|could|can) (i|we)"
-    "|how (should|could|can|do|might) (i|we)|should i|help me"
-    "|what (are|is|would be)? (some|a good|the best|good)|which _ should|best"
-    "|looking (for|to)|considering|planning|options|(good|great) (place|places|way|ways)|must-~";
+    "(can|could|would|will|do|should|did) you (please|have|also)? _? (" RECOMMENDS
+    "|suggest~|advise~|propose~|help~|give~|provide~|share~|create~|plan~|pick~|any~)"
+    "|(you|you'd|you would) (" RECOMMEND "|suggest|advise)"
+    "|(any|some|your) _{0,2} (idea|ideas|tip|tips|advice|suggestion|suggestions|" RECOMMENDATION
+    "|option|options|thoughts|resources|way|ways)"
+    "|(what|where|which|how|who) _{0,4} (should|could|can|might|do) (i|we)"
+    "|what are (some|good)"
+    "|need _{0,2} (" RECOMMENDATION "|suggestion|suggestions|idea|ideas|advice|tip|tips)"
+    "|should (i|we)|(i|we) should|help me"
+    "|(i'm|i am) _? (looking|considering|planning|thinking|trying|interested|hoping|in need)"
+    "|(what|what is|what are|what would be) (the|a|some)? _{0,2} (best|good|great|better|fun|"
+    "popular|effective|efficient|ideal|must-~|way|ways|options|things)"
+    "|could there be a reason";
+
+/* of the asker's own affairs, */
+static const char own_text[] =
+    "i|me|my|we|us|our|myself|i'm|i'll|i've|i'd|we're|we'll|we've|we'd|can you|could you|would you|"
+    "you'd|you (recommend|suggest)|what are (some|good)";
+
+/* not of what was said or done before. */
+static const char recall_text[] =
+    "remind|remember"
+    "|you _? (" RECOMMENDED "|suggested|mentioned|told|said|gave|provided|listed|advised)"
+    "|(previous|last|earlier|past) (chat|conversation|discussion|session|time)"
+    "|(did|have|had|do|does|was|were|am) i|did (we|he|she|they)|how (many|much|long)";
 
 enum memos_status retrieval_questions_create(
     struct retrieval_questions **out_questions, struct memos_error *err)
 {
-    static const struct retrieval_pattern patterns[] = {{WHEN, when_text}, {ADVICE, advice_text}};
+    static const struct retrieval_pattern patterns[] = {
+        {WHEN, when_text},
+        {ADVICE, advice_text},
+        {OWN, own_text},
+        {RECALL, recall_text},
+    };
     struct retrieval_questions *questions = calloc(1, sizeof *questions);
     if (sodium_init() < 0 || !questions) {
         free(questions);
@@ -55,9 +89,62 @@ void retrieval_questions_destroy(struct retrieval_questions **questions_in)
     }
 }
 
+/* How much of the question asks, counted while its tokens go by. */
+struct asking {
+    uint32_t words_before; /* before the running sentence */
+    uint32_t marked;       /* words in sentences with a question mark, so far */
+    uint32_t words;        /* that ask */
+    bool open;             /* the sentence has not said yet whether it is a command */
+    bool command;
+};
+
+/* Does a word begin a command, or a question that may lack its mark? */
+static bool is_command(const struct retrieval_token *token)
+{
+    static const char *const words[] = {"tell", "give", "list", "show", "describe", "summarise",
+        "summarize", "explain", "name", "find", "recommend", "suggest", "help", "remind", "what",
+        "who", "whom", "whose", "when", "where", "which", "why", "how"};
+    size_t size = 0;
+    while (size < token->size && size < RETRIEVAL_TOKEN_BYTES_MAX && token->bytes[size] != '\'') {
+        size++;
+    }
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strlen(words[i]) == size && memcmp(words[i], token->bytes, size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void asking_end(struct asking *asking, const struct retrieval_sentences *sentences)
+{
+    if (asking->command || sentences->words_asking > asking->marked) {
+        asking->words += sentences->words - asking->words_before;
+    }
+    asking->words_before = sentences->words;
+    asking->marked = sentences->words_asking;
+    asking->open = true;
+    asking->command = false;
+}
+
+static void asking_step(struct asking *asking, const struct retrieval_sentences *sentences,
+    const struct retrieval_token *token)
+{
+    if (token->word) {
+        bool please = token->size == 6 && memcmp(token->bytes, "please", 6) == 0;
+        asking->command = asking->command || (asking->open && is_command(token));
+        asking->open = asking->open && please;
+    } else if (!sentences->sentence_begun) {
+        asking_end(asking, sentences);
+    } else {
+        asking->open = asking->open && (token->sign == '"' || token->sign == '\'');
+    }
+}
+
 void retrieval_question_read(const struct retrieval_questions *questions, struct memos_bytes text,
     int64_t now_us, struct retrieval_question *out)
 {
+    struct asking asking = {.open = true};
     struct retrieval_sentences sentences;
     struct retrieval_phrase_walk walk;
     struct retrieval_token token;
@@ -68,9 +155,14 @@ void retrieval_question_read(const struct retrieval_questions *questions, struct
     retrieval_phrases_begin(questions->phrases, &walk);
     while (retrieval_sentences_next(&sentences, &token)) {
         found |= retrieval_phrases_step(&walk, &token);
+        asking_step(&asking, &sentences, &token);
     }
+    asking_end(&asking, &sentences);
+    out->asking =
+        sentences.words > 0 ? fmin(1.0, 2.0 * (double)asking.words / (double)sentences.words) : 0.0;
     out->when = (found >> WHEN & 1) != 0;
-    out->advice = (found >> ADVICE & 1) != 0;
+    out->advice = asking.words > 0 && (found >> ADVICE & 1) != 0 && (found >> OWN & 1) != 0 &&
+                  (found >> RECALL & 1) == 0;
     out->dates_count = retrieval_dates_find(text, now_us, out->dates, RETRIEVAL_QUESTION_DATES_MAX);
 }
 

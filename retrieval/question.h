@@ -14,8 +14,10 @@
 #define RETRIEVAL_QUESTION_NAME_MAX 3    /* words of a name */
 
 struct retrieval_question {
-    bool when;   /* wants a time: "when", "which year", "how long" */
-    bool advice; /* wants a suggestion: "recommend", "what should I", "best" */
+    bool when;     /* wants a time: "when", "which year", "how long" */
+    bool advice;   /* wants a suggestion for the one who asks, not what was said before */
+    double asking; /* how much of it asks: twice the share of words in questions and commands, at
+                      most 1. What asks nothing seeks its like, not an answer */
     struct retrieval_date dates[RETRIEVAL_QUESTION_DATES_MAX];
     size_t dates_count;
 };

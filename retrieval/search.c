@@ -14,8 +14,8 @@ void *searching_take(
 {
     void *memory = memos_arena_take(searching->arena, count, size);
     if (!memory) {
-        (void)memos_fail(err, MEMOS_NO_MEMORY, "no memory to search %u docs",
-            searching->universe.docs_end);
+        (void)memos_fail(
+            err, MEMOS_NO_MEMORY, "no memory to search %u docs", searching->universe.docs_end);
     }
     return memory;
 }
@@ -35,8 +35,7 @@ static enum memos_status select_docs(struct searching *s, struct memos_error *er
     struct memcube_filter plain = {.viewer = s->query->filter.viewer};
     const struct memcube_as_of *as_of = &s->query->as_of;
 
-    enum memos_status status =
-        memcube_docs_select(s->read, s->space, &plain, as_of, &s->live, err);
+    enum memos_status status = memcube_docs_select(s->read, s->space, &plain, as_of, &s->live, err);
     s->wanted = s->universe = s->live;
     if (status != MEMOS_OK || filter_is_plain(&s->query->filter)) {
         return status;
@@ -89,8 +88,8 @@ static enum memos_status open_words(
 static enum memos_status find_named(struct searching *s, struct memos_error *err)
 {
     uint8_t key[RETRIEVAL_NAME_KEY_BYTES];
-    uint32_t *names = searching_take(s,
-        (size_t)RETRIEVAL_QUESTION_WORDS_MAX * RETRIEVAL_QUESTION_NAME_MAX, sizeof *names, err);
+    uint32_t *names = searching_take(
+        s, (size_t)RETRIEVAL_QUESTION_WORDS_MAX * RETRIEVAL_QUESTION_NAME_MAX, sizeof *names, err);
     if (!names) {
         return MEMOS_NO_MEMORY;
     }
@@ -106,6 +105,7 @@ static void fuse_begin(struct searching *s)
     struct retrieval_fuse_question *fuse = &s->fuse;
     fuse->when = s->question.when;
     fuse->advice = s->question.advice;
+    fuse->asking = s->question.asking;
     fuse->without = s->query->without;
     fuse->dates_count = s->question.dates_count;
     for (size_t i = 0; i < fuse->dates_count; i++) {
@@ -174,8 +174,8 @@ static void report_make(const struct searching *s, struct retrieval_report *repo
     if (s->question.advice && (without >> RETRIEVAL_PART_STATEMENT & 1) == 0) {
         note(report, "advice is asked for");
     }
-    for (size_t i = 0;
-         i < s->question.dates_count && (without >> RETRIEVAL_PART_DATES & 1) == 0; i++) {
+    for (size_t i = 0; i < s->question.dates_count && (without >> RETRIEVAL_PART_DATES & 1) == 0;
+         i++) {
         const struct retrieval_date *date = &s->question.dates[i];
         char from[16], to[16];
         day_text(from, date->from_us, "the beginning");
@@ -187,8 +187,8 @@ static void report_make(const struct searching *s, struct retrieval_report *repo
 /* ---- modes --------------------------------------------------------------------------------- */
 
 /* Vectors alone: the cosine is the score. */
-static enum memos_status search_vectors(struct searching *s, struct retrieval_hit *out,
-    size_t *out_count, struct memos_error *err)
+static enum memos_status search_vectors(
+    struct searching *s, struct retrieval_hit *out, size_t *out_count, struct memos_error *err)
 {
     struct retrieval_vector_hit *hits;
     enum memos_status status = select_docs(s, err);
@@ -200,21 +200,19 @@ static enum memos_status search_vectors(struct searching *s, struct retrieval_hi
     if (!hits) {
         return MEMOS_NO_MEMORY;
     }
-    status = retrieval_vectors_search(s->retrieval->vectors, s->read, s->space,
-        s->query->fingerprint, s->query->vector, &s->wanted, s->query->top_k, hits, out_count,
-        &s->missing, err);
+    status =
+        retrieval_vectors_search(s->retrieval->vectors, s->read, s->space, s->query->fingerprint,
+            s->query->vector, &s->wanted, s->query->top_k, hits, out_count, &s->missing, err);
     for (size_t i = 0; status == MEMOS_OK && i < *out_count; i++) {
-        out[i] = (struct retrieval_hit){.doc = hits[i].doc,
-            .score = hits[i].cosine,
-            .bm25 = NAN,
-            .cosine = hits[i].cosine};
+        out[i] = (struct retrieval_hit){
+            .doc = hits[i].doc, .score = hits[i].cosine, .bm25 = NAN, .cosine = hits[i].cosine};
         out[i].parts[RETRIEVAL_PART_VECTORS] = hits[i].cosine;
     }
     return status;
 }
 
-static enum memos_status search_hybrid(struct searching *s, struct retrieval_hit *out,
-    size_t *out_count, struct memos_error *err)
+static enum memos_status search_hybrid(
+    struct searching *s, struct retrieval_hit *out, size_t *out_count, struct memos_error *err)
 {
     struct retrieval_terms_pool *pool = &s->retrieval->lexical->pool;
     struct retrieval_terms *terms;

@@ -1,9 +1,9 @@
 /* From rows to hits: the best by what retrieval_fuse says, then what their versions say.
  *
- * Priority, validity, usefulness and recency are of versions, not of contents, so that they are read
- * for the last few candidates only. They are small beside what words and vectors give (a match is
- * worth 3 to 15): they decide between docs that answer about equally well. Near duplicates of a hit
- * lose, so that the same thing said twice does not take two places. */
+ * Priority, validity, usefulness and recency are of versions, not of contents, so that they are
+ * read for the last few candidates only. They are small beside what words and vectors give (a match
+ * is worth 3 to 15): they decide between docs that answer about equally well. Near duplicates of a
+ * hit lose, so that the same thing said twice does not take two places. */
 #include "memcube/record.h"
 #include "retrieval/search_internal.h"
 
@@ -11,17 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEPT_TIMES 4         /* candidates for each hit asked for */
-#define KEPT_MORE_MAX 200    /* but so many more at most */
-#define COMPARED_MAX 128     /* of them are compared by their vectors */
+#define KEPT_TIMES 4      /* candidates for each hit asked for */
+#define KEPT_MORE_MAX 200 /* but so many more at most */
+#define COMPARED_TIMES 2  /* of them so many, for each hit, are compared by their vectors, */
+#define COMPARED_MAX 64   /* but so many at most */
 
-#define RECENCY 0.2          /* of what happens now; */
+#define RECENCY 0.2            /* of what happens now; */
 #define RECENCY_HALF_DAYS 30.0 /* halves in so many days */
-#define PRIORITY 0.5         /* of the highest priority; and of full usefulness */
+#define PRIORITY 0.5           /* of the highest priority; and of full usefulness */
 #define PRIORITY_NORMAL 128
-#define INVALID 2.0          /* lost by what does not hold now */
-#define DUPLICATE 2.0        /* lost by a copy of a better hit; */
-#define DUPLICATE_FROM 0.95  /* from this cosine on, rising */
+#define INVALID 2.0         /* lost by what does not hold now */
+#define DUPLICATE 2.0       /* lost by a copy of a better hit; */
+#define DUPLICATE_FROM 0.95 /* from this cosine on, rising */
 
 struct kept {
     double score;
@@ -101,12 +102,11 @@ static bool answers(const struct retrieval_fuse_doc *row, double score)
     return row->bm25 > 0.0 || !isnan(row->cosine) || score > 0.0;
 }
 
-static enum memos_status keep_best(
-    struct searching *s, struct heap *heap, struct memos_error *err)
+static enum memos_status keep_best(struct searching *s, struct heap *heap, struct memos_error *err)
 {
     size_t top_k = s->query->top_k;
-    heap->room = top_k * KEPT_TIMES < top_k + KEPT_MORE_MAX ? top_k * KEPT_TIMES
-                                                            : top_k + KEPT_MORE_MAX;
+    heap->room =
+        top_k * KEPT_TIMES < top_k + KEPT_MORE_MAX ? top_k * KEPT_TIMES : top_k + KEPT_MORE_MAX;
     heap->kept = searching_take(s, heap->room, sizeof *heap->kept, err);
     if (!heap->kept) {
         return MEMOS_NO_MEMORY;
@@ -152,8 +152,8 @@ static enum memos_status weigh_version(
     bool has_recency = (s->query->without >> RETRIEVAL_PART_RECENCY & 1) == 0;
     bool has_priority = (s->query->without >> RETRIEVAL_PART_PRIORITY & 1) == 0;
 
-    enum memos_status status = memcube_version_of_doc(
-        s->read, s->space, kept->doc, &s->query->as_of, &version, err);
+    enum memos_status status =
+        memcube_version_of_doc(s->read, s->space, kept->doc, &s->query->as_of, &version, err);
     if (status == MEMOS_OK) {
         status = memcube_behaviour_get(s->read, s->space->number, &version.id, &behaviour, err);
         status = status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
@@ -166,8 +166,8 @@ static enum memos_status weigh_version(
         kept->parts[RETRIEVAL_PART_RECENCY] = recency(s, kept->event_us);
     }
     if (has_priority) {
-        double priority = version.governance.priority ? version.governance.priority
-                                                      : PRIORITY_NORMAL;
+        double priority =
+            version.governance.priority ? version.governance.priority : PRIORITY_NORMAL;
         kept->parts[RETRIEVAL_PART_PRIORITY] =
             PRIORITY * (priority - PRIORITY_NORMAL) / (UINT8_MAX - PRIORITY_NORMAL) +
             PRIORITY * (double)behaviour.usefulness -
@@ -182,8 +182,9 @@ static enum memos_status weigh_version(
 static enum memos_status load_vectors(
     struct searching *s, struct kept *kept, size_t count, struct memos_error *err)
 {
-    size_t dims = s->query->dims;
-    for (size_t i = 0; i < count && i < COMPARED_MAX; i++) {
+    size_t dims = s->query->dims, most = s->query->top_k * COMPARED_TIMES;
+    most = most < COMPARED_MAX ? most : COMPARED_MAX;
+    for (size_t i = 0; i < count && i < most; i++) {
         size_t spans = 0;
         if (isnan(s->cosines[kept[i].row])) {
             continue;
@@ -252,8 +253,8 @@ static void choose(const struct searching *s, struct kept *kept, size_t count,
     *out_count = wanted;
 }
 
-enum memos_status searching_settle(struct searching *s, struct retrieval_hit *out,
-    size_t *out_count, struct memos_error *err)
+enum memos_status searching_settle(
+    struct searching *s, struct retrieval_hit *out, size_t *out_count, struct memos_error *err)
 {
     struct heap heap = {.count = 0};
     bool diverse = (s->query->without >> RETRIEVAL_PART_DIVERSITY & 1) == 0;

@@ -148,7 +148,7 @@ struct retrieval_traits retrieval_traits_of(
         .time = (found >> TIME & 1) != 0,
         .ask = (found >> ASK & 1) != 0,
         .statement = found >> STRONG & 1 ? 1.0f
-                     : found >> WEAK & 1 ? 0.5f
+                     : found >> WEAK & 1 ? 0.25f
                                          : 0.0f,
     };
 }

@@ -18,7 +18,7 @@ struct retrieval_traits {
     float question;  /* share of the words that stand in questions, 0..1 */
     bool time;       /* has an expression of time: "last week", "2022", "on Friday" */
     bool ask;        /* asks for something: "could you ...", "how ...?", "give me ..." */
-    float statement; /* 1: surely states something lasting of its author; 0.5: maybe; 0 */
+    float statement; /* 1: surely states something lasting of its author; 0.25: maybe; 0 */
 };
 
 struct retrieval_statements;

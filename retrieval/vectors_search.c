@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define DENSE_PART 4u   /* of a block wanted: all of it is scanned, else the wanted rows alone */
+#define SCORE_LOADS 64u /* docs to score: so many are worth loading the table for */
 #define SPARSE_PART 32u /* of the rows wanted: else docs are looked up one by one */
 
 /* The best docs so far: a heap with the worst on top, in the caller's array. */
@@ -372,7 +373,8 @@ enum memos_status retrieval_vectors_score(struct retrieval_vectors *vectors,
     if (status != MEMOS_OK || encoder.number == 0) {
         return status;
     }
-    status = retrieval_vec_table_take(vectors, read, space, &encoder, false, &table, err);
+    status = retrieval_vec_table_take(
+        vectors, read, space, &encoder, docs_count >= SCORE_LOADS, &table, err);
     for (size_t i = 0; status == MEMOS_OK && i < docs_count; i++) {
         uint64_t row;
         if (!table) {

@@ -210,9 +210,9 @@ static void neighbours_lift_a_turn(void **state)
     struct memcube_ref answer = PUT(h, "s", "Bob",
         "Excellent, everybody took plenty of time for each of us, and nobody had to wait at all.");
     (void)PUT(h, "s", "Ann", "So I will go to that hospital and see the doctor, then.");
-    struct hybrid_found with = ask(h, "doctor in the hospital");
+    struct hybrid_found with = ask(h, "Who goes to a doctor in the hospital?");
     struct hybrid_found without =
-        ask_without(h, "doctor in the hospital", RETRIEVAL_PART_NEIGHBOURS);
+        ask_without(h, "Who goes to a doctor in the hospital?", RETRIEVAL_PART_NEIGHBOURS);
     assert_sound(&with);
     assert_sound(&without);
     assert_int_equal(hybrid_place(&with, answer), 2);
@@ -271,9 +271,9 @@ static void statements_answer_for_advice(void **state)
 {
     struct hybrid *h = *state;
     fill(h, 16);
-    struct memcube_ref statement = PUT(h, NULL, "user", "I can't stand any kind of fish.");
+    struct memcube_ref statement = PUT(h, NULL, "user", "I can't stand fish for dinner.");
     struct memcube_ref machine =
-        PUT(h, NULL, "assistant", "I never eat fish, since I am a machine.");
+        PUT(h, NULL, "assistant", "I never eat fish for dinner, being a machine.");
     struct hybrid_found found = ask(h, "Can you recommend a recipe with fish?");
     assert_sound(&found);
     assert_int_equal(hybrid_place(&found, statement), 0);
@@ -292,10 +292,10 @@ static void form_matters(void **state)
     fill(h, 8);
     struct memcube_ref question = PUT(h, "s", "Ann", "Was the guitar out of tune?");
     (void)PUT(h, "s", "Bob", "It was.");
-    struct hybrid_found found = ask(h, "guitar");
+    struct hybrid_found found = ask(h, "Which guitar?");
     int place = hybrid_place(&found, question);
     assert_true(found.hits[place].parts[RETRIEVAL_PART_FORM] < -1.5f);
-    found = ask_without(h, "guitar", RETRIEVAL_PART_FORM);
+    found = ask_without(h, "Which guitar?", RETRIEVAL_PART_FORM);
     place = hybrid_place(&found, question);
     assert_true(found.hits[place].parts[RETRIEVAL_PART_FORM] == 0.0f);
 }
@@ -386,7 +386,7 @@ static void large_spaces(void **state)
         "Mostly we walk around the old mill and back along the river, which takes an hour.");
     struct memcube_ref dog = PUT(h, "s", "Ann", "A lucky puppy it is, to have such walks.");
     struct memcube_ref taste = PUT(h, NULL, "user", "I never use leads made of leather.");
-    struct hybrid_found found = ask(h, "walks with the hound");
+    struct hybrid_found found = ask(h, "Where are the walks with the hound?");
     assert_sound(&found);
     assert_true(hybrid_place(&found, dog) >= 0 && hybrid_place(&found, dog) <= 1);
     assert_true(hybrid_place(&found, answer) >= 0 && hybrid_place(&found, answer) <= 3);
