@@ -83,7 +83,7 @@ def broker(address: str | None, encoder: str | None = None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="memos-") as folder:
         own, store = f"ipc://{folder}/b.sock", f"--data-dir={folder}/data"
         config = Path(folder, "memosd.conf")
-        config.write_text(f"encoder = {encoder}\n" if encoder else "", encoding="utf-8")
+        config.write_text(f'encoder = "{encoder}"\n' if encoder else "", encoding="utf-8")
         memosctl(own, "up", "--memosd", MEMOSD, store, "--listen", own, "--config", str(config),
                  "--log-file", f"{folder}/log", "--quiet")
         try:
