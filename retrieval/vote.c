@@ -6,12 +6,15 @@
 
 size_t retrieval_vote_top_k(enum retrieval_method method)
 {
-    static const size_t usual[] = {
-        [RETRIEVAL_METHOD_WEIGHTED] = 20,
-        [RETRIEVAL_METHOD_VOTE] = 5,
-        [RETRIEVAL_METHOD_INTERPOLATION] = 10,
-    };
-    return usual[method];
+    switch (method) {
+    case RETRIEVAL_METHOD_VOTE:
+        return 5;
+    case RETRIEVAL_METHOD_INTERPOLATION:
+        return 10;
+    case RETRIEVAL_METHOD_WEIGHTED:
+        break;
+    }
+    return 20;
 }
 
 /* What an example at this cosine counts, beside the best and the last one's. */

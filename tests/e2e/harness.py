@@ -137,8 +137,9 @@ class Broker:
         command = [os.environ["MEMOSD"], "--data-dir", str(self.data), *self.flags]
         if "--listen" not in self.flags:
             command += ["--listen", self.address]
-        # A broker of these tests reads no one's configuration.
+        # A broker of these tests reads no one's configuration, and no one's models.
         environment = {**os.environ, "XDG_CONFIG_HOME": str(self.folder / "config"),
+                       "XDG_DATA_HOME": str(self.folder / "share"),
                        "XDG_RUNTIME_DIR": str(self.folder), **self.environment}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

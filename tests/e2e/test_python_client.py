@@ -187,14 +187,40 @@ class Finding(ClientTest):
         self.assertEqual([hit.cube.speaker for hit in found], ["Bob"])
         light = self.client.search(SPACE, "cat", ids_only=True)[0].cube
         self.assertEqual((light.payload, light.text), (None, ""))
+<<<<<<< HEAD
         queries = [memos.Query(SPACE, "cat", mode=memos.Mode.WORDS), memos.Query("acme/nobody", "cat"),
                    memos.Query(SPACE, "zebra", mode=memos.Mode.WORDS)] * 100
+=======
+        words = {"mode": memos.Mode.WORDS}
+        queries = [memos.Query(SPACE, "cat", **words), memos.Query("acme/nobody", "cat", **words),
+                   memos.Query(SPACE, "zebra", **words)] * 100
+>>>>>>> w-eval
         results = self.client.search_many(queries)
         self.assertEqual(len(results), 300)
         for cat, bad, zebra in zip(results[::3], results[1::3], results[2::3]):
             self.assertEqual(len(cat), 1)
             self.assertIsInstance(bad, memos.NotFound)
             self.assertEqual(len(zebra), 0)
+
+    def test_meaning(self):
+        """Explained searches, labels and the encoder; hashed n-grams, as there is no model."""
+        self.client.put_many(SPACE, [
+            memos.Draft("I went swimming in the lake", tags=["label:sport"]),
+            memos.Draft("The invoice of the plumber", tags=["label:money", "old"])])
+        hits = self.client.search(SPACE, "swimmer lakes", mode=memos.Mode.VECTORS, explain=True)
+        self.assertEqual(hits[0].cube.tags, ["label:sport"])
+        self.assertAlmostEqual(sum(part.value for part in hits[0].parts), hits[0].score, places=4)
+        self.assertTrue(hits.encoder)
+        self.assertEqual(hits.missing, 0)
+        with self.assertRaises(memos.Invalid):
+            self.client.search(SPACE, "x", without=["luck"])
+        for method in memos.Method:
+            sport, money = self.client.classify(SPACE, ["a lake to swim", "plumbers' invoices"],
+                                                tag_prefix="label:", method=method)
+            self.assertEqual((sport.label, money.label), ("sport", "money"))
+            self.assertEqual(len(sport.examples[:1]), 1)
+        status = self.client.encoder_status()
+        self.assertEqual((status.source, status.semantic, status.todo), ("ngrams", False, 0))
 
     def test_spaces_and_stats(self):
         for name in ("c", "a", "b"):
