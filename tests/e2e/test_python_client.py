@@ -187,14 +187,9 @@ class Finding(ClientTest):
         self.assertEqual([hit.cube.speaker for hit in found], ["Bob"])
         light = self.client.search(SPACE, "cat", ids_only=True)[0].cube
         self.assertEqual((light.payload, light.text), (None, ""))
-<<<<<<< HEAD
-        queries = [memos.Query(SPACE, "cat", mode=memos.Mode.WORDS), memos.Query("acme/nobody", "cat"),
-                   memos.Query(SPACE, "zebra", mode=memos.Mode.WORDS)] * 100
-=======
         words = {"mode": memos.Mode.WORDS}
         queries = [memos.Query(SPACE, "cat", **words), memos.Query("acme/nobody", "cat", **words),
                    memos.Query(SPACE, "zebra", **words)] * 100
->>>>>>> w-eval
         results = self.client.search_many(queries)
         self.assertEqual(len(results), 300)
         for cat, bad, zebra in zip(results[::3], results[1::3], results[2::3]):
