@@ -32,8 +32,8 @@ struct bench {
     size_t rows_count;
 };
 
-/* Reads --json, --quick, --full, --dir FOLDER (where files go: measure the disk that you mean; default
- * $TMPDIR, else /tmp), makes the folder. Ends the process after --help or bad arguments. */
+/* Reads --json, --quick, --full, --dir FOLDER (where files go: measure the disk that you mean;
+ * default $TMPDIR, else /tmp), makes the folder. Ends the process after --help or bad arguments. */
 void bench_begin(struct bench *bench, const char *name, int argc, char **argv);
 
 /* Print the table or the JSON object, remove the folder. Returns main's exit status. */
