@@ -1,7 +1,7 @@
 #include "retrieval/vectors.h"
 
+#include "retrieval/vectors_due.h"
 #include "retrieval/vectors_table.h"
-#include "retrieval/vectors_todo.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -101,7 +101,7 @@ static enum memos_status tables_open(
     } all[] = {
         {"vec.doc", &tables.doc},
         {"vec.encoder", &tables.encoder},
-        {"vec.todo", &tables.todo},
+        {"vec.due", &tables.due},
         {"vec.meta", &tables.meta},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -182,7 +182,7 @@ static enum memos_status index_add(void *self, struct memcube_txn *txn,
         }
     } else if (status == MEMOS_OK && spans.count > 0) {
         retrieval_vec_text_hash(doc->key, spans.hash, hash);
-        status = retrieval_vec_todo_put(tables, txn, doc->space, doc->doc, hash, err);
+        status = retrieval_vec_due_put(tables, txn, doc->space, doc->doc, hash, err);
     }
     free(values);
     memos_arena_finish(&arena);
@@ -208,7 +208,7 @@ static enum memos_status index_erase(
         }
     }
     if (status == MEMOS_OK || status == MEMOS_NOT_FOUND) {
-        status = retrieval_vec_todo_remove(tables, txn, space, doc, err);
+        status = retrieval_vec_due_remove(tables, txn, space, doc, err);
     }
     /* Also without an entry: a repair adds one where a search has seen that there is none. */
     if (status == MEMOS_OK) {
@@ -258,7 +258,7 @@ static enum memos_status index_check(void *self, struct memcube_txn *txn,
     struct retrieval_vectors *vectors = self;
     uint8_t key_bytes[RETRIEVAL_DOC_KEY_BYTES];
     const struct memos_bytes key = retrieval_doc_key(key_bytes, doc->space, doc->doc);
-    struct memos_bytes value, todo;
+    struct memos_bytes value, due;
     struct retrieval_spans spans;
     struct memos_arena arena;
 
@@ -269,7 +269,7 @@ static enum memos_status index_check(void *self, struct memcube_txn *txn,
         if (status == MEMOS_OK) {
             status = entry_check(vectors, txn, doc, &spans, value, err);
         } else if (status == MEMOS_NOT_FOUND) {
-            status = memcube_get(txn, vectors->tables.todo, key, &todo, err);
+            status = memcube_get(txn, vectors->tables.due, key, &due, err);
             if (status == MEMOS_NOT_FOUND && spans.count == 0) {
                 status = MEMOS_OK;
             } else if (status == MEMOS_NOT_FOUND) {

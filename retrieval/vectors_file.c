@@ -2,8 +2,8 @@
  * SPACE-ENCODER.docs, which says whose rows it has (numbers of the store; rows lie otherwise after
  * the next start).
  *
- *   docs file: "memosvdc", version u32 (1), count u64, doc u32 for each row (0: none), BLAKE2b-256
- * of all bytes before
+ * The latter is "memosvdc", version u32 (1), count u64, a doc u32 for each row (0: none), and
+ * BLAKE2b-256 of all bytes before.
  *
  * An index file holds vectors in the clear. So whatever lies here of a space is destroyed in the
  * transaction that forgets something of it, before that commits; and none is written that was made

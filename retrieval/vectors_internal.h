@@ -2,10 +2,12 @@
  *
  *   vec.doc      space u32 BE, doc u32 BE  -> the entry (below)
  *   vec.encoder  number u32 BE             -> format u8 (1), fingerprint 32, dims u32, dtype u8,
- * name vec.todo     space u32 BE, doc u32 BE  -> hash 16 of the text, or nothing vec.meta "active"
- * -> encoder u32, how often another one was made active u64 "change"                  -> number u64
- * of the last change of an entry (below) "count", encoder u32 BE   -> entries of an encoder u64;
- * encoder 0: the todo list
+ *                                             name (sized)
+ *   vec.due      space u32 BE, doc u32 BE  -> hash 16 of the text, or nothing
+ *   vec.meta     "active"                  -> encoder u32, how often another became active u64
+ *                "change"                  -> number u64 of the last change of an entry (below)
+ *                "count", encoder u32 BE   -> how many entries it has u64; encoder 0: how many
+ *                                             docs vec.due has
  *
  * An entry is format u8 (1), encoder u32, spans u8, hash 16 of the text, nonce 8, then under the
  * doc's key (ChaCha20-Poly1305 over what follows, the bytes before it authenticated with it) a
@@ -29,7 +31,7 @@
 #include <stdatomic.h>
 
 struct retrieval_vec_tables {
-    memcube_table doc, encoder, todo, meta;
+    memcube_table doc, encoder, due, meta;
 };
 
 /* An encoder's record, as far as codes need it. */
@@ -68,7 +70,7 @@ enum memos_status retrieval_vec_change_get(const struct retrieval_vec_tables *ta
 enum memos_status retrieval_vec_change_put(const struct retrieval_vec_tables *tables,
     struct memcube_txn *txn, uint64_t change, struct memos_error *err);
 
-/* How many entries an encoder has; 0: how many docs are on the todo list. */
+/* How many entries an encoder has; 0: how many docs are on the list of what is due. */
 enum memos_status retrieval_vec_count_get(const struct retrieval_vec_tables *tables,
     struct memcube_txn *txn, uint32_t encoder, uint64_t *out_count, struct memos_error *err);
 enum memos_status retrieval_vec_count_add(const struct retrieval_vec_tables *tables,
@@ -84,7 +86,7 @@ struct retrieval_vec_entry {
     struct memos_bytes bytes; /* all of it */
 };
 
-/* The hash of spans as an entry (or the todo list) has it. */
+/* The hash of spans as an entry (or the list of what is due) has it. */
 void retrieval_vec_text_hash(
     const uint8_t key[MEMCUBE_DOC_KEY_BYTES], const uint8_t spans_hash[16], uint8_t out[16]);
 
@@ -137,7 +139,7 @@ void retrieval_vec_offers_finish(struct retrieval_vec_offers *offers);
 enum memos_status retrieval_vec_offers_know(struct retrieval_vec_offers *offers,
     const uint8_t fingerprint[32], size_t dims, struct memos_error *err);
 /* What was offered for these spans, a copy that the caller frees; NULL: nothing (or no memory for
- * the copy: then it is done later, from the todo list). */
+ * the copy: then it is done later, from the list of what is due). */
 float *retrieval_vec_offers_take(struct retrieval_vec_offers *offers,
     const struct retrieval_vec_encoder *encoder, const struct retrieval_spans *spans);
 

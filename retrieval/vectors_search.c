@@ -303,7 +303,9 @@ static enum memos_status table_search(struct search *search, struct retrieval_ve
         docs_scan(search, table);
         return MEMOS_OK;
     }
-    if (search->wanted->count > vectors->exact_rows_max) {
+    /* How many rows the wanted docs have, about: docs have a few each. */
+    const uint64_t docs = atomic_load_explicit(&table->docs_through, memory_order_relaxed);
+    if (rows * search->wanted->count / (docs ? docs : 1) > vectors->exact_rows_max) {
         ann = retrieval_vec_ann_take(table);
     }
     if (ann) {

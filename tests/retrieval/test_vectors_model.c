@@ -278,7 +278,7 @@ static void step_rollback(struct run *r, size_t s)
 /* Docs on the list are those without vectors of the active encoder, as many as the model says. */
 static void step_fill(struct run *r)
 {
-    struct retrieval_todo todo[SPACES * DOCS_MAX];
+    struct retrieval_due due[SPACES * DOCS_MAX];
     uint64_t total = 0, expected = 0;
     const size_t most = 1 + draw(r, 12);
     size_t count = 0;
@@ -289,16 +289,16 @@ static void step_fill(struct run *r)
             expected += !doc->gone && doc->encoder != r->model.active;
         }
     }
-    assert_ok(retrieval_vectors_todo(
-        r->v.vectors, fixture_read(&r->v.f), todo, most, &count, &total, fixture_error()));
+    assert_ok(retrieval_vectors_due(
+        r->v.vectors, fixture_read(&r->v.f), due, most, &count, &total, fixture_error()));
     assert_int_equal(total, expected);
     assert_int_equal(count, expected < most ? expected : most);
     for (size_t i = 0; i < count; i++) {
         struct memcube_space space;
         assert_ok(
-            memcube_space_numbered(fixture_read(&r->v.f), todo[i].space, &space, fixture_error()));
+            memcube_space_numbered(fixture_read(&r->v.f), due[i].space, &space, fixture_error()));
         const size_t s = memos_bytes_equal(space.name, text_of(spaces[0])) ? 0 : 1;
-        struct doc *doc = &r->model.docs[s][todo[i].doc];
+        struct doc *doc = &r->model.docs[s][due[i].doc];
         assert_true(!doc->gone && doc->encoder != r->model.active);
         doc->encoder = r->model.active;
     }

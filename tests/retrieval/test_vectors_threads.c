@@ -140,16 +140,16 @@ static void *worker_main(void *self)
 /* Do what is on the list; tell of it when it is committed. */
 static void fill(struct shared *shared)
 {
-    struct retrieval_todo todo[8];
+    struct retrieval_due due[8];
     uint64_t total = 0;
     size_t count = 0;
     const uint32_t home = fixture_space(&shared->v.f, spaces[0]).number;
 
-    assert_ok(retrieval_vectors_todo(
-        shared->v.vectors, fixture_read(&shared->v.f), todo, 8, &count, &total, fixture_error()));
+    assert_ok(retrieval_vectors_due(
+        shared->v.vectors, fixture_read(&shared->v.f), due, 8, &count, &total, fixture_error()));
     (void)vectors_fill(&shared->v, 8);
     for (size_t i = 0; i < count; i++) {
-        atomic_store(&shared->told[todo[i].space != home][todo[i].doc].filled, true);
+        atomic_store(&shared->told[due[i].space != home][due[i].doc].filled, true);
     }
 }
 

@@ -44,7 +44,7 @@ struct memcube_ref vectors_put(
     struct vectors_fixture *v, const char *space, const char *text, bool offered);
 /* Do what is on the list, count_max docs at most; returns how many were on it. */
 uint64_t vectors_fill(struct vectors_fixture *v, size_t count_max);
-uint64_t vectors_todo_total(struct vectors_fixture *v);
+uint64_t vectors_due_total(struct vectors_fixture *v);
 
 /* The nearest docs to a text. */
 struct vectors_found {
