@@ -27,14 +27,14 @@ struct broker_backfill {
     uint64_t todo, done, busy_us;
     char error[160];
     /* the thread's own */
-    struct retrieval_todo skipped[SKIPPED_MAX]; /* their texts cannot be read */
+    struct retrieval_due skipped[SKIPPED_MAX]; /* their texts cannot be read */
     size_t skipped_count;
 };
 
 /* A few docs, and what was read of them. */
 struct round {
     struct broker_backfill *backfill;
-    struct retrieval_todo docs[ROUND_DOCS];
+    struct retrieval_due docs[ROUND_DOCS];
     struct retrieval_spans spans[ROUND_DOCS];
     size_t count;
     struct memos_arena arena;
@@ -74,7 +74,7 @@ static bool wait_for(struct broker_backfill *backfill, int64_t ms, bool *woken)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static bool is_skipped(const struct broker_backfill *backfill, const struct retrieval_todo *todo)
+static bool is_skipped(const struct broker_backfill *backfill, const struct retrieval_due *todo)
 {
     for (size_t i = 0; i < backfill->skipped_count; i++) {
         if (backfill->skipped[i].space == todo->space && backfill->skipped[i].doc == todo->doc) {
@@ -84,7 +84,7 @@ static bool is_skipped(const struct broker_backfill *backfill, const struct retr
     return false;
 }
 
-static void skip(struct broker_backfill *backfill, const struct retrieval_todo *todo,
+static void skip(struct broker_backfill *backfill, const struct retrieval_due *todo,
     const struct memos_error *why)
 {
     memos_log(MEMOS_LOG_WARNING, memos_log_event("a text has no vector: it cannot be read"),
@@ -96,10 +96,10 @@ static void skip(struct broker_backfill *backfill, const struct retrieval_todo *
 
 /* The spans of one doc, copied so that they outlive the snapshot. */
 static enum memos_status read_doc(struct round *round, struct memcube_read *read,
-    const struct retrieval_todo *todo, struct memos_error *err)
+    const struct retrieval_due *todo, struct memos_error *err)
 {
     struct retrieval_spans *spans = &round->spans[round->count];
-    const enum memos_status status = retrieval_todo_spans(read, todo, spans, err);
+    const enum memos_status status = retrieval_due_spans(read, todo, spans, err);
     if (status != MEMOS_OK) {
         return status;
     }
@@ -124,7 +124,7 @@ static enum memos_status read_round(struct round *round, struct memos_error *err
 {
     struct broker_backfill *backfill = round->backfill;
     struct retrieval_vectors *vectors = retrieval_vectors_of(backfill->broker->retrieval);
-    struct retrieval_todo found[ROUND_DOCS + SKIPPED_MAX / 16];
+    struct retrieval_due found[ROUND_DOCS + SKIPPED_MAX / 16];
     size_t count = 0;
     uint64_t total = 0;
     struct memcube_read *read = NULL;
@@ -132,7 +132,7 @@ static enum memos_status read_round(struct round *round, struct memos_error *err
     if (status != MEMOS_OK) {
         return status;
     }
-    status = retrieval_vectors_todo(
+    status = retrieval_vectors_due(
         vectors, read, found, sizeof found / sizeof found[0], &count, &total, err);
     for (size_t i = 0; status == MEMOS_OK && i < count && round->count < ROUND_DOCS; i++) {
         struct memos_error own;
