@@ -11,7 +11,8 @@
  *
  * Threads: an encoder belongs to one thread at a time; it computes on threads of its own.
  *
- * Errors: NOT_FOUND (a file is missing: says which), CORRUPT (truncated or hostile files: names
+ * Errors: INVALID (an option: tokens_max past the model's, a prefix that is no UTF-8 or over 511
+ * bytes), NOT_FOUND (a file is missing: says which), CORRUPT (truncated or hostile files: names
  * file, tensor or key, and what was expected), UNSUPPORTED (another architecture: by name, with the
  * list of those that work), NO_MEMORY. */
 #ifndef PARAMEM_ENCODER_H
@@ -56,8 +57,8 @@ void paramem_encoder_describe(
 
 /* Encode `count` texts (UTF-8; what is ill-formed is read as U+FFFD) into out (count, dims)
  * float32, in the order given. A text longer than tokens_max is cut there. Batches are formed
- * inside, by length and without padding, of at most about 2,048 tokens, so memory does not depend
- * on count. An empty text has a vector, too. */
+ * inside, in that order and without padding, of at most 2,048 tokens (or tokens_max), so memory
+ * does not depend on count. An empty text has a vector, too. */
 MEMOS_MUST_USE enum memos_status paramem_encoder_encode(struct paramem_encoder *encoder,
     const struct memos_bytes *texts, size_t count, enum paramem_role role, float *out,
     struct memos_error *err);
