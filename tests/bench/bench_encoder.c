@@ -227,7 +227,7 @@ static const char *encoder_folder(const struct options *options, char out[PATH_B
     if (given) {
         return given;
     }
-    (void)snprintf(out, PATH_BYTES, "%s%s/memos/encoders/all-MiniLM-L6-v2",
+    (void)snprintf(out, PATH_BYTES, "%s%s/memos/encoders/minilm",
         data ? data : (home ? home : ""), data ? "" : "/.local/share");
     return out;
 }

@@ -80,7 +80,7 @@ void golden_copy(const char *name, const char *into)
 
 const char *golden_minilm(char out[GOLDEN_PATH_BYTES])
 {
-    static const char below[] = "memos/encoders/all-MiniLM-L6-v2";
+    static const char below[] = "memos/encoders/minilm";
     char config[GOLDEN_PATH_BYTES + 16];
     struct stat about;
     const char *given = getenv("MEMOS_ENCODER_DIR");
