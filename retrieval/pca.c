@@ -94,8 +94,8 @@ static bool mean_of(const float *sample, size_t count, size_t dims, double *out)
 
 /* The sum of (x - mean)(x - mean)^T, its upper triangle, into out (dims, dims). rows: room for
  * ROWS_A_TIME vectors. */
-static void covariance_of(const float *sample, size_t count, size_t dims, const double *mean,
-    double *rows, double *out)
+static void covariance_of(
+    const float *sample, size_t count, size_t dims, const double *mean, double *rows, double *out)
 {
     memset(out, 0, dims * dims * sizeof *out);
     for (size_t first = 0; first < count; first += ROWS_A_TIME) {
@@ -111,8 +111,7 @@ static void covariance_of(const float *sample, size_t count, size_t dims, const 
 }
 
 /* Eigenvalues in ascending order into values; eigenvectors in the rows of matrix (dims, dims). */
-static enum memos_status eigen(
-    double *matrix, size_t dims, double *values, struct memos_error *err)
+static enum memos_status eigen(double *matrix, size_t dims, double *values, struct memos_error *err)
 {
     const int n = (int)dims;
     int info = 0, ints = 0, ask = -1;
@@ -168,8 +167,7 @@ enum memos_status retrieval_pca_fit(const float *sample, size_t count, size_t di
     double *values = malloc(dims * sizeof *values);
     double *rows = malloc(ROWS_A_TIME * dims * sizeof *rows);
     double *matrix = malloc(dims * dims * sizeof *matrix);
-    enum memos_status status =
-        pca && mean && values && rows && matrix ? MEMOS_OK : no_memory(err);
+    enum memos_status status = pca && mean && values && rows && matrix ? MEMOS_OK : no_memory(err);
     if (status == MEMOS_OK && !mean_of(sample, count, dims, mean)) {
         status = memos_fail(err, MEMOS_INVALID, "a sample with values that are not finite");
     }
@@ -274,8 +272,7 @@ enum memos_status retrieval_pca_save(
 
     content_put(pca, out);
     if (!out->failed) {
-        (void)crypto_generichash(
-            hash, sizeof hash, out->data + begin, out->size - begin, NULL, 0);
+        (void)crypto_generichash(hash, sizeof hash, out->data + begin, out->size - begin, NULL, 0);
         memos_buffer_bytes(out, hash, sizeof hash);
     }
     return out->failed ? no_memory(err) : MEMOS_OK;
@@ -302,8 +299,7 @@ enum memos_status retrieval_pca_load(
         r.left != (1 + dims + kept * dims) * sizeof(float) + HASH_BYTES) {
         return memos_fail(err, MEMOS_CORRUPT, "principal components of %zu bytes", bytes.size);
     }
-    (void)crypto_generichash(
-        hash, sizeof hash, bytes.data, bytes.size - HASH_BYTES, NULL, 0);
+    (void)crypto_generichash(hash, sizeof hash, bytes.data, bytes.size - HASH_BYTES, NULL, 0);
     if (memcmp(hash, (const uint8_t *)bytes.data + bytes.size - HASH_BYTES, HASH_BYTES) != 0) {
         return memos_fail(err, MEMOS_CORRUPT, "principal components were changed");
     }
@@ -333,7 +329,7 @@ void retrieval_pca_fingerprint(
     (void)crypto_generichash_update(&state, (const uint8_t *)sizes, sizeof sizes);
     (void)crypto_generichash_update(
         &state, (const uint8_t *)pca->mean, pca->dims * sizeof *pca->mean);
-    (void)crypto_generichash_update(&state, (const uint8_t *)pca->components,
-        pca->kept * pca->dims * sizeof *pca->components);
+    (void)crypto_generichash_update(
+        &state, (const uint8_t *)pca->components, pca->kept * pca->dims * sizeof *pca->components);
     (void)crypto_generichash_final(&state, out, 32);
 }

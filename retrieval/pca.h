@@ -32,8 +32,8 @@ size_t retrieval_pca_kept(const struct retrieval_pca *pca);
 float retrieval_pca_explained(const struct retrieval_pca *pca);
 
 /* Vectors (count, dims) to unit vectors (count, kept). One that is the mean itself gives zeros. */
-void retrieval_pca_apply(const struct retrieval_pca *pca, const float *vectors, size_t count,
-    float *out);
+void retrieval_pca_apply(
+    const struct retrieval_pca *pca, const float *vectors, size_t count, float *out);
 /* One vector: without making it a unit vector, and back (what was not kept is lost). */
 void retrieval_pca_project(const struct retrieval_pca *pca, const float *vector, float *out);
 void retrieval_pca_unproject(const struct retrieval_pca *pca, const float *projected, float *out);

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define TITLE_BYTES_MAX 200   /* of a title, in each span */
-#define SPEAKER_BYTES_MAX 60  /* likewise */
+#define TITLE_BYTES_MAX 200  /* of a title, in each span */
+#define SPEAKER_BYTES_MAX 60 /* likewise */
 #define TEXT_BYTES_MAX ((size_t)RETRIEVAL_SPANS_MAX * RETRIEVAL_SPAN_BYTES)
 
 static bool is_space(uint8_t c)
@@ -103,8 +103,8 @@ static enum memos_status body_make(const struct memcube_description *description
         const struct memos_bytes caption = trimmed(attribute->value);
         if (memos_bytes_equal(attribute->name, memos_bytes_of("caption")) && caption.size > 0 &&
             !memos_bytes_equal(caption, *out)) {
-            memos_buffer_printf(
-                &b, "%s(%.*s)", b.size > 0 ? " " : "", (int)caption.size, (const char *)caption.data);
+            memos_buffer_printf(&b, "%s(%.*s)", b.size > 0 ? " " : "", (int)caption.size,
+                (const char *)caption.data);
             captions = true;
         }
     }

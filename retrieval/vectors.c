@@ -1,7 +1,7 @@
 #include "retrieval/vectors.h"
 
+#include "retrieval/vectors_due.h"
 #include "retrieval/vectors_table.h"
-#include "retrieval/vectors_todo.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -18,8 +18,7 @@ enum memos_status retrieval_vec_active_is(struct retrieval_vectors *vectors,
     struct memcube_txn *txn, const uint8_t fingerprint[32], struct retrieval_vec_encoder *out,
     struct memos_error *err)
 {
-    enum memos_status status =
-        retrieval_vec_active_get(&vectors->tables, txn, out, NULL, err);
+    enum memos_status status = retrieval_vec_active_get(&vectors->tables, txn, out, NULL, err);
     if (status == MEMOS_OK && memcmp(out->fingerprint, fingerprint, sizeof out->fingerprint) != 0) {
         out->number = 0;
     }
@@ -72,8 +71,8 @@ enum memos_status retrieval_vectors_get(struct retrieval_vectors *vectors,
     struct retrieval_vec_encoder encoder;
 
     *out_spans = 0;
-    enum memos_status status = retrieval_vec_active_is(
-        vectors, memcube_read_txn(read), fingerprint, &encoder, err);
+    enum memos_status status =
+        retrieval_vec_active_is(vectors, memcube_read_txn(read), fingerprint, &encoder, err);
     if (status == MEMOS_OK) {
         status = encoder.number == 0 ? MEMOS_NOT_FOUND
                                      : retrieval_vec_doc_load(vectors, read, space->number, doc,
@@ -102,7 +101,7 @@ static enum memos_status tables_open(
     } all[] = {
         {"vec.doc", &tables.doc},
         {"vec.encoder", &tables.encoder},
-        {"vec.todo", &tables.todo},
+        {"vec.due", &tables.due},
         {"vec.meta", &tables.meta},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -183,7 +182,7 @@ static enum memos_status index_add(void *self, struct memcube_txn *txn,
         }
     } else if (status == MEMOS_OK && spans.count > 0) {
         retrieval_vec_text_hash(doc->key, spans.hash, hash);
-        status = retrieval_vec_todo_put(tables, txn, doc->space, doc->doc, hash, err);
+        status = retrieval_vec_due_put(tables, txn, doc->space, doc->doc, hash, err);
     }
     free(values);
     memos_arena_finish(&arena);
@@ -209,12 +208,11 @@ static enum memos_status index_erase(
         }
     }
     if (status == MEMOS_OK || status == MEMOS_NOT_FOUND) {
-        status = retrieval_vec_todo_remove(tables, txn, space, doc, err);
+        status = retrieval_vec_due_remove(tables, txn, space, doc, err);
     }
     /* Also without an entry: a repair adds one where a search has seen that there is none. */
     if (status == MEMOS_OK) {
-        status = retrieval_vec_change_make(
-            &vectors->changes, tables, txn, space, doc, true, err);
+        status = retrieval_vec_change_make(&vectors->changes, tables, txn, space, doc, true, err);
     }
     return status == MEMOS_OK && vectors->files
                ? retrieval_vec_file_erase(vectors->files, space, err)
@@ -233,8 +231,7 @@ static enum memos_status entry_check(struct retrieval_vectors *vectors, struct m
 
     enum memos_status status = retrieval_vec_entry_view(value, &entry, err);
     if (status == MEMOS_OK) {
-        status =
-            retrieval_vec_encoder_get(&vectors->tables, txn, entry.encoder, &encoder, err);
+        status = retrieval_vec_encoder_get(&vectors->tables, txn, entry.encoder, &encoder, err);
         if (status == MEMOS_NOT_FOUND) {
             status = memos_fail(err, MEMOS_CORRUPT,
                 "vector index: doc %u of space %u is of encoder %u, which is not known", doc->doc,
@@ -261,7 +258,7 @@ static enum memos_status index_check(void *self, struct memcube_txn *txn,
     struct retrieval_vectors *vectors = self;
     uint8_t key_bytes[RETRIEVAL_DOC_KEY_BYTES];
     const struct memos_bytes key = retrieval_doc_key(key_bytes, doc->space, doc->doc);
-    struct memos_bytes value, todo;
+    struct memos_bytes value, due;
     struct retrieval_spans spans;
     struct memos_arena arena;
 
@@ -272,13 +269,13 @@ static enum memos_status index_check(void *self, struct memcube_txn *txn,
         if (status == MEMOS_OK) {
             status = entry_check(vectors, txn, doc, &spans, value, err);
         } else if (status == MEMOS_NOT_FOUND) {
-            status = memcube_get(txn, vectors->tables.todo, key, &todo, err);
+            status = memcube_get(txn, vectors->tables.due, key, &due, err);
             if (status == MEMOS_NOT_FOUND && spans.count == 0) {
                 status = MEMOS_OK;
             } else if (status == MEMOS_NOT_FOUND) {
                 status = memos_fail(err, MEMOS_CORRUPT,
-                    "vector index: doc %u of space %u has no entry and is not to be done",
-                    doc->doc, doc->space);
+                    "vector index: doc %u of space %u has no entry and is not to be done", doc->doc,
+                    doc->space);
             }
         }
     }
@@ -301,8 +298,8 @@ static enum memos_status options_take(struct retrieval_vectors *vectors,
     if (vectors->codes < KERN_F32 || vectors->codes > KERN_I8) {
         return memos_fail(err, MEMOS_INVALID, "there are no codes of type %d", (int)o->codes);
     }
-    enum memos_status status = retrieval_vec_offers_init(&vectors->offers,
-        o->offers_bytes_max ? o->offers_bytes_max : OFFERS_BYTES_DEFAULT, err);
+    enum memos_status status = retrieval_vec_offers_init(
+        &vectors->offers, o->offers_bytes_max ? o->offers_bytes_max : OFFERS_BYTES_DEFAULT, err);
     return status == MEMOS_OK && o->folder
                ? retrieval_vec_files_open(o->folder, &vectors->files, err)
                : status;
@@ -362,8 +359,7 @@ static uint64_t counted(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-void retrieval_vectors_stats(
-    struct retrieval_vectors *vectors, struct retrieval_vectors_stats *out)
+void retrieval_vectors_stats(struct retrieval_vectors *vectors, struct retrieval_vectors_stats *out)
 {
     struct retrieval_vec_offers *offers = &vectors->offers;
 

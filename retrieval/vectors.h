@@ -8,7 +8,7 @@
  *
  * Vectors come with the write: the caller has them made beforehand (retrieval_vectors_offer) and
  * add finds them by the text's hash. A doc whose vector was not offered (an import, a change of
- * encoder, an endpoint that is down) is put on the list of what is to be done (`vec.todo`), and is
+ * encoder, an endpoint that is down) is put on the list of what is to be done (`vec.due`), and is
  * found by its words until then.
  *
  * In memory lies, for each space that is searched, a table of all codes of the active encoder,
@@ -16,11 +16,10 @@
  * spaces have an approximate index over it (retrieval/ann.h).
  *
  *  V1 an entry's spans all have the dims and code type of its encoder's record;
- *  V2 a plaintext doc has an entry of the active encoder, or is on the todo list, or both (an entry
- *     of another encoder);
- *  V3 a search scores only entries of one encoder, the one that made its query's vector;
- *  V4 what a search is given to see (struct memcube_docs) is all that it scores: no row of a doc
- *     outside of it, and no doc of it with an entry left out.
+ *  V2 a plaintext doc has an entry of the active encoder, or is on the list of what is due, or both
+ * (an entry of another encoder); V3 a search scores only entries of one encoder, the one that made
+ * its query's vector; V4 what a search is given to see (struct memcube_docs) is all that it scores:
+ * no row of a doc outside of it, and no doc of it with an entry left out.
  *
  * Threads: may be shared; a search runs on the caller's snapshot. */
 #ifndef RETRIEVAL_VECTORS_H
@@ -33,7 +32,7 @@
 
 enum {
     RETRIEVAL_DIMS_MAX = 4096,
-    RETRIEVAL_SPANS_MAX = 64,  /* of one doc; what comes after is found by its words */
+    RETRIEVAL_SPANS_MAX = 64,   /* of one doc; what comes after is found by its words */
     RETRIEVAL_SPAN_BYTES = 960, /* of text in one span: about the 256 tokens of small encoders */
 };
 
@@ -59,7 +58,7 @@ struct memcube_index *retrieval_vectors_index(struct retrieval_vectors *vectors)
 
 /* Which encoder's vectors are stored and searched from now on. Makes its record when it is new. On
  * the writer's transaction; nothing to do when it is active already. Everything that has an entry
- * of another encoder is to be done anew (lazily: retrieval_vectors_todo finds it); the very first
+ * of another encoder is to be done anew (lazily: retrieval_vectors_due finds it); the very first
  * encoder of a store puts all docs on the list. INVALID: these dims are out of range, or the
  * fingerprint had others. */
 MEMOS_MUST_USE enum memos_status retrieval_vectors_activate(struct retrieval_vectors *vectors,
@@ -90,22 +89,23 @@ MEMOS_MUST_USE enum memos_status retrieval_vectors_offer(struct retrieval_vector
 
 /* Docs that want vectors of the active encoder, over all spaces, at most count_max; *out_total is
  * how many there are. */
-struct retrieval_todo {
+struct retrieval_due {
     uint32_t space, doc;
 };
-MEMOS_MUST_USE enum memos_status retrieval_vectors_todo(struct retrieval_vectors *vectors,
-    struct memcube_read *read, struct retrieval_todo *out, size_t count_max, size_t *out_count,
+MEMOS_MUST_USE enum memos_status retrieval_vectors_due(struct retrieval_vectors *vectors,
+    struct memcube_read *read, struct retrieval_due *out, size_t count_max, size_t *out_count,
     uint64_t *out_total, struct memos_error *err);
 
-/* The spans of a doc on the list, as add made them; in the snapshot's arena. FORGOTTEN: meanwhile. */
-MEMOS_MUST_USE enum memos_status retrieval_todo_spans(struct memcube_read *read,
-    const struct retrieval_todo *todo, struct retrieval_spans *out, struct memos_error *err);
+/* The spans of a doc on the list, as add made them; in the snapshot's arena. FORGOTTEN: meanwhile.
+ */
+MEMOS_MUST_USE enum memos_status retrieval_due_spans(struct memcube_read *read,
+    const struct retrieval_due *due, struct retrieval_spans *out, struct memos_error *err);
 
 /* Write the vectors of a doc that was on the list, or strike it off when its text has nothing to
  * encode (spans->count 0). A no-op when its text has another hash, when it is forgotten, when the
  * encoder is not the active one any more, or when somebody else was quicker. */
 MEMOS_MUST_USE enum memos_status retrieval_vectors_fill(struct retrieval_vectors *vectors,
-    struct memcube_write *write, const struct retrieval_todo *todo, const uint8_t fingerprint[32],
+    struct memcube_write *write, const struct retrieval_due *due, const uint8_t fingerprint[32],
     const struct retrieval_spans *spans, const float *values, struct memos_error *err);
 
 /* ---- searching ----------------------------------------------------------------------------- */

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 #define NO_ROW UINT32_MAX
-#define REST_PART 4u    /* made anew when so large a part of its rows is not covered */
-#define GONE_PART 10u   /* or has gone; smaller parts wait until no more go */
-#define WIDER 4u        /* candidates for each hit that is wanted, and as many as these */
+#define REST_PART 4u  /* made anew when so large a part of its rows is not covered */
+#define GONE_PART 10u /* or has gone; smaller parts wait until no more go */
+#define WIDER 4u      /* candidates for each hit that is wanted, and as many as these */
 #define WIDER_LEAST 64u
 #define RETRY_PART 4u /* after a failure, when there are so much (a fourth) more rows */
 
@@ -125,8 +125,8 @@ enum memos_status retrieval_vec_ann_search(const struct retrieval_vec_table *tab
     if (!labels || !scores || !rows || !bits) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu candidates", most);
     }
-    enum memos_status status = retrieval_ann_search(
-        ann->ann, query, bits, ann->labels, most, labels, scores, &found, err);
+    enum memos_status status =
+        retrieval_ann_search(ann->ann, query, bits, ann->labels, most, labels, scores, &found, err);
     *out = (struct retrieval_vec_candidates){.rows = rows,
         .rest_from = ann->rest_from,
         .rest = ann->rest,
@@ -176,8 +176,7 @@ static enum work work_of(struct retrieval_vectors *vectors, struct retrieval_vec
 }
 
 /* The first table that wants something done, pinned; NULL. */
-static struct retrieval_vec_table *work_find(
-    struct retrieval_vectors *vectors, enum work *out_work)
+static struct retrieval_vec_table *work_find(struct retrieval_vectors *vectors, enum work *out_work)
 {
     (void)pthread_mutex_lock(&vectors->lock);
     struct retrieval_vec_table *table = vectors->list;
@@ -266,8 +265,8 @@ static enum memos_status publish(struct retrieval_vectors *vectors, struct build
     (void)retrieval_vec_ann_drop(vectors, table); /* else there must be room for two */
     if (!retrieval_vec_bytes_take(vectors, ann->bytes)) {
         ann_free(ann);
-        return memos_fail(err, MEMOS_NO_MEMORY,
-            "the cache of vectors has no room for an approximate index");
+        return memos_fail(
+            err, MEMOS_NO_MEMORY, "the cache of vectors has no room for an approximate index");
     }
     ann->users = 1;
     (void)pthread_rwlock_rdlock(&table->scanning);
@@ -294,8 +293,8 @@ static enum memos_status save(
     }
     enum memos_status status = build_docs(build, &docs, err);
     if (status == MEMOS_OK && !build->outdated) {
-        status = retrieval_vec_file_save(
-            vectors, build->table, ann->ann, &docs, build->change, err);
+        status =
+            retrieval_vec_file_save(vectors, build->table, ann->ann, &docs, build->change, err);
     }
     free(docs.docs);
     retrieval_vec_ann_give(build->table, ann);
@@ -303,9 +302,8 @@ static enum memos_status save(
     return status == MEMOS_CONFLICT ? MEMOS_OK : status;
 }
 
-static enum memos_status build(struct retrieval_vectors *vectors,
-    struct retrieval_vec_table *table, retrieval_ann_progress_fn *progress, void *progress_self,
-    struct memos_error *err)
+static enum memos_status build(struct retrieval_vectors *vectors, struct retrieval_vec_table *table,
+    retrieval_ann_progress_fn *progress, void *progress_self, struct memos_error *err)
 {
     struct retrieval_vec_ann *ann = calloc(1, sizeof *ann);
     struct build from;
@@ -379,8 +377,8 @@ static bool labels_match(const struct build *build, const struct retrieval_vec_s
     return true;
 }
 
-static enum memos_status load(struct retrieval_vectors *vectors,
-    struct retrieval_vec_table *table, struct memos_error *err)
+static enum memos_status load(
+    struct retrieval_vectors *vectors, struct retrieval_vec_table *table, struct memos_error *err)
 {
     struct retrieval_vec_ann *ann = calloc(1, sizeof *ann);
     struct retrieval_vec_saved docs;

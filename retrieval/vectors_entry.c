@@ -83,8 +83,8 @@ enum memos_status retrieval_vec_entry_open(const struct retrieval_vec_entry *ent
     const size_t size = body_bytes(encoder, entry->spans);
 
     if (entry->encoder != encoder->number || entry->bytes.size != BODY_AT + size + TAG_BYTES) {
-        return memos_fail(err, MEMOS_CORRUPT,
-            "vector index: an entry of %zu spans has %zu bytes", entry->spans, entry->bytes.size);
+        return memos_fail(err, MEMOS_CORRUPT, "vector index: an entry of %zu spans has %zu bytes",
+            entry->spans, entry->bytes.size);
     }
     if (!room_for(out, size)) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory to read a vector");
@@ -102,8 +102,7 @@ enum memos_status retrieval_vec_entry_open(const struct retrieval_vec_entry *ent
 enum memos_status retrieval_vec_entry_put(const struct retrieval_vec_tables *tables,
     struct memcube_txn *txn, uint32_t space, uint32_t doc,
     const struct retrieval_vec_encoder *encoder, const uint8_t key[MEMCUBE_DOC_KEY_BYTES],
-    const uint8_t spans_hash[16], const float *values, size_t spans_count,
-    struct memos_error *err)
+    const uint8_t spans_hash[16], const float *values, size_t spans_count, struct memos_error *err)
 {
     uint8_t doc_key[RETRIEVAL_DOC_KEY_BYTES], head[BODY_AT];
     struct retrieval_vec_codes plain = {.spans = 0};
@@ -117,8 +116,7 @@ enum memos_status retrieval_vec_entry_put(const struct retrieval_vec_tables *tab
     }
     for (size_t i = 0; i < spans_count; i++) {
         const float scale = retrieval_code_encode(encoder->codes, values + i * encoder->dims,
-            encoder->dims,
-            plain.room + spans_count * sizeof(float) + i * encoder->code_bytes);
+            encoder->dims, plain.room + spans_count * sizeof(float) + i * encoder->code_bytes);
         memcpy(plain.room + i * sizeof scale, &scale, sizeof scale);
     }
     head[0] = ENTRY_FORMAT;

@@ -2,8 +2,8 @@
  * SPACE-ENCODER.docs, which says whose rows it has (numbers of the store; rows lie otherwise after
  * the next start).
  *
- *   docs file: "memosvdc", version u32 (1), count u64, doc u32 for each row (0: none), BLAKE2b-256 of
- *   all bytes before
+ * The latter is "memosvdc", version u32 (1), count u64, a doc u32 for each row (0: none), and
+ * BLAKE2b-256 of all bytes before.
  *
  * An index file holds vectors in the clear. So whatever lies here of a space is destroyed in the
  * transaction that forgets something of it, before that commits; and none is written that was made
@@ -161,21 +161,20 @@ enum memos_status retrieval_vec_file_erase(
 static void path_of(const struct retrieval_vec_files *files,
     const struct retrieval_vec_table *table, const char *kind, char out[PATH_BYTES])
 {
-    (void)snprintf(out, PATH_BYTES, "%s/%u-%u.%s", files->folder, table->space,
-        table->encoder.number, kind);
+    (void)snprintf(
+        out, PATH_BYTES, "%s/%u-%u.%s", files->folder, table->space, table->encoder.number, kind);
 }
 
 /* What an index is bound to: whose rows, which space, which encoder. */
-static void tag_of(const struct retrieval_vec_table *table, const uint8_t docs_hash[HASH_BYTES],
-    uint8_t out[32])
+static void tag_of(
+    const struct retrieval_vec_table *table, const uint8_t docs_hash[HASH_BYTES], uint8_t out[32])
 {
     crypto_generichash_state state;
     const uint8_t codes = (uint8_t)table->encoder.codes;
 
     (void)crypto_generichash_init(&state, NULL, 0, 32);
     (void)crypto_generichash_update(&state, docs_hash, HASH_BYTES);
-    (void)crypto_generichash_update(
-        &state, table->space_id.bytes, sizeof table->space_id.bytes);
+    (void)crypto_generichash_update(&state, table->space_id.bytes, sizeof table->space_id.bytes);
     (void)crypto_generichash_update(
         &state, table->encoder.fingerprint, sizeof table->encoder.fingerprint);
     (void)crypto_generichash_update(&state, &codes, sizeof codes);

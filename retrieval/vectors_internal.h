@@ -1,16 +1,19 @@
 /* What the files of the vector index share. Not for use outside retrieval/.
  *
  *   vec.doc      space u32 BE, doc u32 BE  -> the entry (below)
- *   vec.encoder  number u32 BE             -> format u8 (1), fingerprint 32, dims u32, dtype u8, name
- *   vec.todo     space u32 BE, doc u32 BE  -> hash 16 of the text, or nothing
- *   vec.meta     "active"                  -> encoder u32, how often another one was made active u64
+ *   vec.encoder  number u32 BE             -> format u8 (1), fingerprint 32, dims u32, dtype u8,
+ *                                             name (sized)
+ *   vec.due      space u32 BE, doc u32 BE  -> hash 16 of the text, or nothing
+ *   vec.meta     "active"                  -> encoder u32, how often another became active u64
  *                "change"                  -> number u64 of the last change of an entry (below)
- *                "count", encoder u32 BE   -> entries of an encoder u64; encoder 0: the todo list
+ *                "count", encoder u32 BE   -> how many entries it has u64; encoder 0: how many
+ *                                             docs vec.due has
  *
  * An entry is format u8 (1), encoder u32, spans u8, hash 16 of the text, nonce 8, then under the
  * doc's key (ChaCha20-Poly1305 over what follows, the bytes before it authenticated with it) a
- * scale f32 for each span and the codes of each span, then the tag 16. The hash is that of the spans
- * (retrieval_spans) hashed again under the doc's key, so that nobody can confirm a guess with it.
+ * scale f32 for each span and the codes of each span, then the tag 16. The hash is that of the
+ * spans (retrieval_spans) hashed again under the doc's key, so that nobody can confirm a guess with
+ * it.
  *
  * Changes: a doc above all that were seen is new; any other way for an entry to come or to vanish
  * (erase, fill, repair) is a *change*. Each has a number, counted in the store, and the last ones
@@ -28,7 +31,7 @@
 #include <stdatomic.h>
 
 struct retrieval_vec_tables {
-    memcube_table doc, encoder, todo, meta;
+    memcube_table doc, encoder, due, meta;
 };
 
 /* An encoder's record, as far as codes need it. */
@@ -51,8 +54,8 @@ enum memos_status retrieval_vec_encoder_put(const struct retrieval_vec_tables *t
     struct memos_error *err);
 /* All of them, in order, at most count_max; *out_last is the highest number in use. */
 enum memos_status retrieval_vec_encoder_list(const struct retrieval_vec_tables *tables,
-    struct memcube_txn *txn, struct retrieval_vec_encoder *out, size_t count_max,
-    size_t *out_count, uint32_t *out_last, struct memos_error *err);
+    struct memcube_txn *txn, struct retrieval_vec_encoder *out, size_t count_max, size_t *out_count,
+    uint32_t *out_last, struct memos_error *err);
 
 /* The active encoder; number 0 (and OK) when there is none. *out_turns may be NULL. */
 enum memos_status retrieval_vec_active_get(const struct retrieval_vec_tables *tables,
@@ -67,7 +70,7 @@ enum memos_status retrieval_vec_change_get(const struct retrieval_vec_tables *ta
 enum memos_status retrieval_vec_change_put(const struct retrieval_vec_tables *tables,
     struct memcube_txn *txn, uint64_t change, struct memos_error *err);
 
-/* How many entries an encoder has; 0: how many docs are on the todo list. */
+/* How many entries an encoder has; 0: how many docs are on the list of what is due. */
 enum memos_status retrieval_vec_count_get(const struct retrieval_vec_tables *tables,
     struct memcube_txn *txn, uint32_t encoder, uint64_t *out_count, struct memos_error *err);
 enum memos_status retrieval_vec_count_add(const struct retrieval_vec_tables *tables,
@@ -79,11 +82,11 @@ enum memos_status retrieval_vec_count_add(const struct retrieval_vec_tables *tab
 struct retrieval_vec_entry {
     uint32_t encoder;
     size_t spans;
-    const uint8_t *hash;  /* 16 */
+    const uint8_t *hash;      /* 16 */
     struct memos_bytes bytes; /* all of it */
 };
 
-/* The hash of spans as an entry (or the todo list) has it. */
+/* The hash of spans as an entry (or the list of what is due) has it. */
 void retrieval_vec_text_hash(
     const uint8_t key[MEMCUBE_DOC_KEY_BYTES], const uint8_t spans_hash[16], uint8_t out[16]);
 
@@ -110,8 +113,7 @@ enum memos_status retrieval_vec_entry_open(const struct retrieval_vec_entry *ent
 enum memos_status retrieval_vec_entry_put(const struct retrieval_vec_tables *tables,
     struct memcube_txn *txn, uint32_t space, uint32_t doc,
     const struct retrieval_vec_encoder *encoder, const uint8_t key[MEMCUBE_DOC_KEY_BYTES],
-    const uint8_t spans_hash[16], const float *values, size_t spans_count,
-    struct memos_error *err);
+    const uint8_t spans_hash[16], const float *values, size_t spans_count, struct memos_error *err);
 
 /* ---- offers (vectors_offer.c) --------------------------------------------------------------- */
 
@@ -137,7 +139,7 @@ void retrieval_vec_offers_finish(struct retrieval_vec_offers *offers);
 enum memos_status retrieval_vec_offers_know(struct retrieval_vec_offers *offers,
     const uint8_t fingerprint[32], size_t dims, struct memos_error *err);
 /* What was offered for these spans, a copy that the caller frees; NULL: nothing (or no memory for
- * the copy: then it is done later, from the todo list). */
+ * the copy: then it is done later, from the list of what is due). */
 float *retrieval_vec_offers_take(struct retrieval_vec_offers *offers,
     const struct retrieval_vec_encoder *encoder, const struct retrieval_spans *spans);
 
@@ -152,7 +154,7 @@ struct retrieval_vec_change {
     bool erased;
 };
 struct retrieval_vec_changes {
-    pthread_mutex_t lock; /* Sync: guards all below */
+    pthread_mutex_t lock;              /* Sync: guards all below */
     struct retrieval_vec_change *list; /* numbers without gaps */
     size_t count, max;
 };
@@ -207,9 +209,9 @@ static inline bool retrieval_vec_wanted(const struct memcube_docs *wanted, uint3
     return doc < wanted->docs_end && (wanted->words[doc / 64] >> (doc % 64) & 1) != 0;
 }
 
-/* The codes of a doc's entry, if it has one of this encoder that can be opened: NOT_FOUND (no entry,
- * one of another encoder, forgotten, or damaged: counted). key NULL: it is looked up. *out_other,
- * when not NULL: there is one of another encoder. */
+/* The codes of a doc's entry, if it has one of this encoder that can be opened: NOT_FOUND (no
+ * entry, one of another encoder, forgotten, or damaged: counted). key NULL: it is looked up.
+ * *out_other, when not NULL: there is one of another encoder. */
 enum memos_status retrieval_vec_doc_load(struct retrieval_vectors *vectors,
     struct memcube_read *read, uint32_t space, uint32_t doc,
     const struct retrieval_vec_encoder *encoder, const uint8_t *key,

@@ -94,8 +94,8 @@ static void offer_drop(struct retrieval_vec_offers *offers, struct retrieval_vec
     free(offer);
 }
 
-static struct retrieval_vec_offer *offer_find(struct retrieval_vec_offers *offers,
-    const uint8_t fingerprint[32], const uint8_t hash[16])
+static struct retrieval_vec_offer *offer_find(
+    struct retrieval_vec_offers *offers, const uint8_t fingerprint[32], const uint8_t hash[16])
 {
     struct retrieval_vec_offer *offer = *bucket_of(offers, hash);
     while (offer && (memcmp(offer->hash, hash, sizeof offer->hash) != 0 ||
@@ -108,7 +108,8 @@ static struct retrieval_vec_offer *offer_find(struct retrieval_vec_offers *offer
 /* Drop used ones beyond their part, then the oldest of all, until `more` bytes fit. */
 static void room_make(struct retrieval_vec_offers *offers, uint64_t more)
 {
-    while (offers->used.oldest && (offers->used.bytes > offers->bytes_max / USED_PART ||
+    while (offers->used.oldest &&
+           (offers->used.bytes > offers->bytes_max / USED_PART ||
                offers->used.bytes + offers->fresh.bytes + more > offers->bytes_max)) {
         offer_drop(offers, offers->used.oldest);
     }
@@ -238,8 +239,7 @@ float *retrieval_vec_offers_take(struct retrieval_vec_offers *offers,
     float *values = NULL;
 
     (void)pthread_mutex_lock(&offers->lock);
-    struct retrieval_vec_offer *offer =
-        offer_find(offers, encoder->fingerprint, spans->hash);
+    struct retrieval_vec_offer *offer = offer_find(offers, encoder->fingerprint, spans->hash);
     if (offer && offer->spans == spans->count && offer->dims == encoder->dims) {
         const size_t bytes = offer->spans * offer->dims * sizeof *values;
         values = malloc(bytes);

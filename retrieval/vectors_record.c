@@ -70,8 +70,8 @@ enum memos_status retrieval_vec_encoder_put(const struct retrieval_vec_tables *t
 }
 
 enum memos_status retrieval_vec_encoder_list(const struct retrieval_vec_tables *tables,
-    struct memcube_txn *txn, struct retrieval_vec_encoder *out, size_t count_max,
-    size_t *out_count, uint32_t *out_last, struct memos_error *err)
+    struct memcube_txn *txn, struct retrieval_vec_encoder *out, size_t count_max, size_t *out_count,
+    uint32_t *out_last, struct memos_error *err)
 {
     struct memcube_cursor *cursor = NULL;
     struct memos_bytes key, value;
@@ -161,8 +161,8 @@ enum memos_status retrieval_vec_active_put(const struct retrieval_vec_tables *ta
 
     memcpy(value, &number_le, sizeof number_le);
     memcpy(value + sizeof number_le, &turns_le, sizeof turns_le);
-    return memcube_put(txn, tables->meta, memos_bytes_of("active"),
-        memos_bytes_make(value, sizeof value), err);
+    return memcube_put(
+        txn, tables->meta, memos_bytes_of("active"), memos_bytes_make(value, sizeof value), err);
 }
 
 enum memos_status retrieval_vec_change_get(const struct retrieval_vec_tables *tables,

@@ -27,8 +27,7 @@ struct search {
 
 /* ---- the best ------------------------------------------------------------------------------ */
 
-static bool is_better(
-    const struct retrieval_vector_hit *a, const struct retrieval_vector_hit *b)
+static bool is_better(const struct retrieval_vector_hit *a, const struct retrieval_vector_hit *b)
 {
     return a->cosine > b->cosine || (a->cosine == b->cosine && a->doc < b->doc);
 }
@@ -119,8 +118,8 @@ static void block_scan(
         return;
     }
     if (from == 0 && count * DENSE_PART >= end) {
-        kern_scan(encoder->codes, block->codes, block->scales, end, encoder->dims, search->query,
-            scores);
+        kern_scan(
+            encoder->codes, block->codes, block->scales, end, encoder->dims, search->query, scores);
         docs_add(search, block, NULL, scores, end);
     } else {
         kern_scan_rows(encoder->codes, block->codes, block->scales, rows, count, encoder->dims,
@@ -130,8 +129,7 @@ static void block_scan(
 }
 
 /* All rows from one on. Begins where a doc begins. */
-static void rows_scan(
-    struct search *search, const struct retrieval_vec_table *table, uint64_t from)
+static void rows_scan(struct search *search, const struct retrieval_vec_table *table, uint64_t from)
 {
     const uint64_t end = atomic_load_explicit(&table->rows, memory_order_acquire);
     for (uint64_t row = from; row < end;) {
@@ -305,12 +303,14 @@ static enum memos_status table_search(struct search *search, struct retrieval_ve
         docs_scan(search, table);
         return MEMOS_OK;
     }
-    if (search->wanted->count > vectors->exact_rows_max) {
+    /* How many rows the wanted docs have, about: docs have a few each. */
+    const uint64_t docs = atomic_load_explicit(&table->docs_through, memory_order_relaxed);
+    if (rows * search->wanted->count / (docs ? docs : 1) > vectors->exact_rows_max) {
         ann = retrieval_vec_ann_take(table);
     }
     if (ann) {
-        status = retrieval_vec_ann_search(table, ann, search->query, search->wanted,
-            search->best.max, arena, &candidates, err);
+        status = retrieval_vec_ann_search(
+            table, ann, search->query, search->wanted, search->best.max, arena, &candidates, err);
         retrieval_vec_ann_give(table, ann);
         if (status == MEMOS_OK) {
             (void)atomic_fetch_add_explicit(&vectors->ann_searches, 1, memory_order_relaxed);
@@ -330,15 +330,13 @@ enum memos_status retrieval_vectors_search(struct retrieval_vectors *vectors,
 {
     struct retrieval_vec_encoder encoder;
     struct retrieval_vec_table *table = NULL;
-    struct search search = {.encoder = &encoder,
-        .query = query,
-        .wanted = wanted,
-        .best = {.hits = out, .max = top_k}};
+    struct search search = {
+        .encoder = &encoder, .query = query, .wanted = wanted, .best = {.hits = out, .max = top_k}};
 
     *out_count = 0;
     *out_missing = wanted->count;
-    enum memos_status status = retrieval_vec_active_is(
-        vectors, memcube_read_txn(read), fingerprint, &encoder, err);
+    enum memos_status status =
+        retrieval_vec_active_is(vectors, memcube_read_txn(read), fingerprint, &encoder, err);
     if (status != MEMOS_OK || encoder.number == 0) {
         return status;
     }
@@ -372,8 +370,8 @@ enum memos_status retrieval_vectors_score(struct retrieval_vectors *vectors,
     for (size_t i = 0; i < docs_count; i++) {
         out_cosines[i] = NAN;
     }
-    enum memos_status status = retrieval_vec_active_is(
-        vectors, memcube_read_txn(read), fingerprint, &encoder, err);
+    enum memos_status status =
+        retrieval_vec_active_is(vectors, memcube_read_txn(read), fingerprint, &encoder, err);
     if (status != MEMOS_OK || encoder.number == 0) {
         return status;
     }

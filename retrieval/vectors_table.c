@@ -155,8 +155,8 @@ static enum memos_status block_append(
         table->blocks.count == 0 ? RETRIEVAL_VEC_FIRST_ROWS : RETRIEVAL_VEC_BLOCK_ROWS;
     struct retrieval_vec_block *block = NULL;
 
-    enum memos_status status = bytes_take(
-        vectors, table, sizeof *block + rows * table->encoder.code_bytes, err);
+    enum memos_status status =
+        bytes_take(vectors, table, sizeof *block + rows * table->encoder.code_bytes, err);
     if (status != MEMOS_OK) {
         return status;
     }
@@ -179,8 +179,8 @@ static enum memos_status block_grow(struct retrieval_vectors *vectors,
     const size_t rows = block->rows_max * 4;
 
     memos_assert(rows <= RETRIEVAL_VEC_BLOCK_ROWS);
-    enum memos_status status = bytes_take(
-        vectors, table, (rows - block->rows_max) * table->encoder.code_bytes, err);
+    enum memos_status status =
+        bytes_take(vectors, table, (rows - block->rows_max) * table->encoder.code_bytes, err);
     if (status != MEMOS_OK) {
         return status;
     }
@@ -272,7 +272,8 @@ static void doc_remove(struct retrieval_vec_table *table, uint32_t doc)
     const size_t at = row % RETRIEVAL_VEC_BLOCK_ROWS;
     (void)pthread_rwlock_wrlock(&table->scanning);
     const size_t spans = retrieval_vec_spans_at(table, row);
-    sodium_memzero(block->codes + at * table->encoder.code_bytes, spans * table->encoder.code_bytes);
+    sodium_memzero(
+        block->codes + at * table->encoder.code_bytes, spans * table->encoder.code_bytes);
     memset(block->scales + at, 0, spans * sizeof *block->scales);
     memset(block->docs + at, 0, spans * sizeof *block->docs);
     atomic_store_explicit(&docs->first[in], 0, memory_order_release);
@@ -324,8 +325,8 @@ static enum memos_status docs_load(struct retrieval_vectors *vectors,
             status = status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
         }
         if (status == MEMOS_OK) {
-            through = count == KEYS_A_TIME && keys[count - 1].doc < last ? keys[count - 1].doc
-                                                                         : last;
+            through =
+                count == KEYS_A_TIME && keys[count - 1].doc < last ? keys[count - 1].doc : last;
             atomic_store_explicit(&table->docs_through, through, memory_order_release);
         }
     }
@@ -403,8 +404,7 @@ static enum memos_status table_update(struct retrieval_vectors *vectors,
     if (table->refused) {
         return no_room(err);
     }
-    if (table->begun &&
-        change < atomic_load_explicit(&table->change, memory_order_relaxed)) {
+    if (table->begun && change < atomic_load_explicit(&table->change, memory_order_relaxed)) {
         return MEMOS_OK; /* an older snapshot, that must not bring docs as they were */
     }
     while (status == MEMOS_OK && !known) {
@@ -446,8 +446,7 @@ static struct retrieval_vec_table *table_make(
     (void)pthread_mutex_init(&table->ann_lock, NULL);
     /* Many searches must not keep a forget out for ever. No search takes it twice. */
     (void)pthread_rwlockattr_init(&attributes);
-    (void)pthread_rwlockattr_setkind_np(
-        &attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    (void)pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     (void)pthread_rwlock_init(&table->scanning, &attributes);
     (void)pthread_rwlockattr_destroy(&attributes);
     return table;
@@ -477,8 +476,7 @@ static struct retrieval_vec_table *table_pin(struct retrieval_vectors *vectors,
     return table;
 }
 
-void retrieval_vec_table_unpin(
-    struct retrieval_vectors *vectors, struct retrieval_vec_table *table)
+void retrieval_vec_table_unpin(struct retrieval_vectors *vectors, struct retrieval_vec_table *table)
 {
     (void)pthread_mutex_lock(&vectors->lock);
     memos_assert(table->pins > 0);

@@ -1,9 +1,9 @@
 /* A space's codes in memory, row after row: what an exact search reads.
  *
- * Rows lie in blocks that never move while anybody may read them; a doc's rows lie beside each other
- * in one block. New rows are written behind the end and then published by moving it, so appending
- * and searching do not meet. Only what takes rows away (forget), and the first block's growing,
- * wait for the searches that are going on, and new searches for them: `scanning`.
+ * Rows lie in blocks that never move while anybody may read them; a doc's rows lie beside each
+ * other in one block. New rows are written behind the end and then published by moving it, so
+ * appending and searching do not meet. Only what takes rows away (forget), and the first block's
+ * growing, wait for the searches that are going on, and new searches for them: `scanning`.
  *
  * A table is a cache. It is brought up to date at the beginning of a search from the search's own
  * snapshot, and never shows less than that snapshot has. It may show more: docs that a newer
@@ -98,10 +98,9 @@ static inline bool retrieval_vec_row_of(
     const struct retrieval_vec_table *table, uint32_t doc, uint64_t *out_row)
 {
     struct retrieval_vec_docs *docs = retrieval_vec_docs_at(table, doc);
-    const uint32_t first =
-        docs ? atomic_load_explicit(
-                   &docs->first[doc % RETRIEVAL_VEC_BLOCK_DOCS], memory_order_acquire)
-             : 0;
+    const uint32_t first = docs ? atomic_load_explicit(&docs->first[doc % RETRIEVAL_VEC_BLOCK_DOCS],
+                                      memory_order_acquire)
+                                : 0;
     *out_row = (uint64_t)first - 1;
     return first != 0;
 }
@@ -112,8 +111,8 @@ static inline size_t retrieval_vec_spans_at(const struct retrieval_vec_table *ta
     const struct retrieval_vec_block *block = retrieval_vec_block_at(table, row);
     const uint64_t left = atomic_load_explicit(&table->rows, memory_order_acquire) - row;
     const size_t at = row % RETRIEVAL_VEC_BLOCK_ROWS;
-    const size_t most = left < RETRIEVAL_VEC_BLOCK_ROWS - at ? (size_t)left
-                                                             : RETRIEVAL_VEC_BLOCK_ROWS - at;
+    const size_t most =
+        left < RETRIEVAL_VEC_BLOCK_ROWS - at ? (size_t)left : RETRIEVAL_VEC_BLOCK_ROWS - at;
     size_t count = 1;
     while (count < most && block->docs[at + count] == block->docs[at]) {
         count++;
@@ -122,15 +121,14 @@ static inline size_t retrieval_vec_spans_at(const struct retrieval_vec_table *ta
 }
 
 /* The table of a space, that shows all that the snapshot has; held until it is given back, so that
- * no row goes meanwhile (a thread holds one at a time). *out_table NULL and OK: there is no room for
- * it, or it shows less than this old snapshot: read the store. load false: only when it is there and
- * up to date. */
+ * no row goes meanwhile (a thread holds one at a time). *out_table NULL and OK: there is no room
+ * for it, or it shows less than this old snapshot: read the store. load false: only when it is
+ * there and up to date. */
 enum memos_status retrieval_vec_table_take(struct retrieval_vectors *vectors,
     struct memcube_read *read, const struct memcube_space *space,
     const struct retrieval_vec_encoder *encoder, bool load, struct retrieval_vec_table **out_table,
     struct memos_error *err);
-void retrieval_vec_table_give(
-    struct retrieval_vectors *vectors, struct retrieval_vec_table *table);
+void retrieval_vec_table_give(struct retrieval_vectors *vectors, struct retrieval_vec_table *table);
 
 /* Undo pins++ (under vectors->lock). */
 void retrieval_vec_table_unpin(
@@ -150,8 +148,8 @@ void retrieval_vec_ann_give(struct retrieval_vec_table *table, struct retrieval_
 struct retrieval_vec_candidates {
     uint64_t *rows; /* named by the index */
     size_t rows_count;
-    uint64_t rest_from;    /* all rows from this one on are not covered */
-    const uint32_t *rest;  /* nor are these before it */
+    uint64_t rest_from;   /* all rows from this one on are not covered */
+    const uint32_t *rest; /* nor are these before it */
     size_t rest_count;
 };
 enum memos_status retrieval_vec_ann_search(const struct retrieval_vec_table *table,
@@ -189,7 +187,8 @@ enum memos_status retrieval_vec_file_save(struct retrieval_vectors *vectors,
 enum memos_status retrieval_vec_file_load(struct retrieval_vectors *vectors,
     const struct retrieval_vec_table *table, struct retrieval_ann **out_ann,
     struct retrieval_vec_saved *out_docs, struct memos_error *err);
-/* Destroy everything of a space, durably: overwritten with zeros, removed. OK when there is nothing. */
+/* Destroy everything of a space, durably: overwritten with zeros, removed. OK when there is
+ * nothing. */
 enum memos_status retrieval_vec_file_erase(
     struct retrieval_vec_files *files, uint32_t space, struct memos_error *err);
 

@@ -17,8 +17,9 @@
 static void usage(FILE *out, const char *name)
 {
     (void)fprintf(out,
-        "usage: %s [--quick] [--json] [--dir FOLDER]\n\n"
+        "usage: %s [--quick | --full] [--json] [--dir FOLDER]\n\n"
         "  --quick       smaller amounts; ends in under a minute\n"
+        "  --full        larger amounts, where a benchmark has them\n"
         "  --json        one JSON object instead of the table\n"
         "  --dir FOLDER  where its files go (default $TMPDIR, else /tmp)\n",
         name);
@@ -62,6 +63,8 @@ void bench_begin(struct bench *bench, const char *name, int argc, char **argv)
             bench->json = true;
         } else if (strcmp(argv[i], "--quick") == 0) {
             bench->quick = true;
+        } else if (strcmp(argv[i], "--full") == 0) {
+            bench->full = true;
         } else if (strcmp(argv[i], "--dir") == 0 && i + 1 < argc) {
             base = argv[++i];
         } else {

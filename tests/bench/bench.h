@@ -26,14 +26,14 @@ struct bench_row {
 struct bench {
     const char *name;
     bool json;
-    bool quick;
+    bool quick, full;
     char folder[BENCH_PATH_BYTES]; /* for its files; removed at the end */
     struct bench_row rows[BENCH_ROWS_MAX];
     size_t rows_count;
 };
 
-/* Reads --json, --quick, --dir FOLDER (where files go: measure the disk that you mean; default
- * $TMPDIR, else /tmp), makes the folder. Ends the process after --help or bad arguments. */
+/* Reads --json, --quick, --full, --dir FOLDER (where files go: measure the disk that you mean;
+ * default $TMPDIR, else /tmp), makes the folder. Ends the process after --help or bad arguments. */
 void bench_begin(struct bench *bench, const char *name, int argc, char **argv);
 
 /* Print the table or the JSON object, remove the folder. Returns main's exit status. */

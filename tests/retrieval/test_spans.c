@@ -88,8 +88,8 @@ static void nothing_to_say_is_no_span(void **state)
     spans = make(&title, memos_bytes_of(""));
     assert_int_equal(spans.count, 1);
     assert_span(&spans, 0, "Only a title.");
-    assert_int_equal(retrieval_spans_make(MEMCUBE_ACTIVATION, &title, memos_bytes_of("x"), &arena,
-                         &spans, NULL),
+    assert_int_equal(
+        retrieval_spans_make(MEMCUBE_ACTIVATION, &title, memos_bytes_of("x"), &arena, &spans, NULL),
         MEMOS_OK);
     assert_int_equal(spans.count, 0);
 }

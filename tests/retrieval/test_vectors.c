@@ -45,7 +45,7 @@ static void what_was_put_is_found(void **state)
     assert_int_equal(vectors_search(v, "home", "x", NULL, NULL, 1).count, 1);
     assert_int_equal(vectors_search(v, "home", "x", NULL, NULL, 0).count, 0);
     assert_int_equal(vectors_stats(v).offers, 0);
-    assert_int_equal(vectors_todo_total(v), 0);
+    assert_int_equal(vectors_due_total(v), 0);
     assert_whole(v);
     vectors_reopen(v);
     found = vectors_search(v, "home", "a river in spring", NULL, NULL, 10);
@@ -73,8 +73,8 @@ static void contents_come_and_go_with_their_heads(void **state)
     struct memcube_outcome outcome;
     struct memcube_rollback_item *items = NULL;
     size_t count = 0;
-    assert_ok(memcube_rollback(fixture_write(&v->f), &change, &back, &outcome, &items, &count,
-        fixture_error()));
+    assert_ok(memcube_rollback(
+        fixture_write(&v->f), &change, &back, &outcome, &items, &count, fixture_error()));
     fixture_commit(&v->f);
     found = vectors_search(v, "home", "tea with milk", NULL, &now, 10);
     assert_true(found.count == 1 && found.hits[0].doc == 1);
@@ -101,7 +101,7 @@ static void what_was_not_offered_is_filled_in(void **state)
     assert_whole(v);
     assert_int_equal(vectors_fill(v, 2), 3);
     assert_int_equal(vectors_fill(v, 2), 1);
-    assert_int_equal(vectors_todo_total(v), 0);
+    assert_int_equal(vectors_due_total(v), 0);
     found = vectors_search(v, "home", "first words", NULL, NULL, 10);
     assert_true(found.count == 3 && found.hits[0].doc == 1 && found.missing == 0);
     assert_true(vectors_among(&found, 4) && !vectors_among(&found, 3));
@@ -121,27 +121,27 @@ static void fill_is_refused_for_other_words(void **state)
     vectors_make(v, NULL, false);
     (void)vectors_put(v, "home", "what was said", false);
     struct memcube_write *write = fixture_write(&v->f);
-    const struct retrieval_todo todo = {
+    const struct retrieval_due due = {
         memcube_write_read(write) ? fixture_space(&v->f, "home").number : 0, 1};
     const struct memcube_description none = {.event_us = 0};
     assert_ok(retrieval_spans_make(MEMCUBE_PLAINTEXT, &none, text_of("what was not said"),
         memcube_read_arena(memcube_write_read(write)), &spans, fixture_error()));
     assert_ok(retrieval_vectors_fill(
-        v->vectors, write, &todo, v->fingerprint, &spans, values, fixture_error()));
+        v->vectors, write, &due, v->fingerprint, &spans, values, fixture_error()));
     const uint8_t stranger[32] = {9};
-    assert_ok(retrieval_todo_spans(memcube_write_read(write), &todo, &spans, fixture_error()));
+    assert_ok(retrieval_due_spans(memcube_write_read(write), &due, &spans, fixture_error()));
     assert_ok(retrieval_vectors_fill(
-        v->vectors, write, &todo, stranger, &spans, values, fixture_error()));
+        v->vectors, write, &due, stranger, &spans, values, fixture_error()));
     values[3] = NAN;
-    assert_int_equal(retrieval_vectors_fill(
-                         v->vectors, write, &todo, v->fingerprint, &spans, values, NULL),
+    assert_int_equal(
+        retrieval_vectors_fill(v->vectors, write, &due, v->fingerprint, &spans, values, NULL),
         MEMOS_INVALID);
     assert_int_equal(
         retrieval_vectors_offer(v->vectors, v->fingerprint, &spans, values, NULL), MEMOS_INVALID);
     assert_int_equal(
         retrieval_vectors_offer(v->vectors, stranger, &spans, values, NULL), MEMOS_INVALID);
     fixture_commit(&v->f);
-    assert_int_equal(vectors_todo_total(v), 1);
+    assert_int_equal(vectors_due_total(v), 1);
     assert_int_equal(vectors_search(v, "home", "x", NULL, NULL, 10).count, 0);
     vectors_drop(v);
 }
@@ -173,7 +173,7 @@ static void forgotten_docs_are_gone_at_once(void **state)
     fixture_commit(&v->f);
     struct vectors_found found = vectors_search(v, "home", "a secret", NULL, NULL, 10);
     assert_true(found.count == 1 && found.hits[0].doc == 2);
-    assert_int_equal(vectors_todo_total(v), 0);
+    assert_int_equal(vectors_due_total(v), 0);
     const struct memcube_as_of then = {.seq = 2};
     found = vectors_search(v, "home", "a secret", NULL, &then, 10);
     assert_true(found.count == 1 && found.hits[0].doc == 2);
@@ -268,8 +268,8 @@ static void long_texts_are_found_by_any_span(void **state)
     }
     struct memcube_draft draft = draft_of(text);
     memos_arena_init(&arena, 1 << 20);
-    assert_ok(retrieval_spans_make(draft.kind, &draft.description, draft.payload, &arena, &spans,
-        fixture_error()));
+    assert_ok(retrieval_spans_make(
+        draft.kind, &draft.description, draft.payload, &arena, &spans, fixture_error()));
     assert_true(spans.count > 3 && spans.count < 10);
     memcpy(last, spans.texts[spans.count - 1].data, spans.texts[spans.count - 1].size);
     (void)vectors_put(v, "home", text, true);
@@ -313,14 +313,13 @@ static void another_encoder_begins_anew(void **state)
     size_t count = 9;
     uint32_t missing;
     const struct memcube_filter all = {.kinds = 0};
-    assert_ok(memcube_docs_select(
-        fixture_read(&v->f), &space, &all, NULL, &docs, fixture_error()));
+    assert_ok(memcube_docs_select(fixture_read(&v->f), &space, &all, NULL, &docs, fixture_error()));
     assert_ok(retrieval_vectors_search(v->vectors, fixture_read(&v->f), &space, first, query, &docs,
         4, hits, &count, &missing, fixture_error()));
     assert_true(count == 0 && missing == 6);
     assert_int_equal(vectors_fill(v, 4), 6);
     assert_int_equal(vectors_fill(v, 4), 2);
-    assert_int_equal(vectors_todo_total(v), 0);
+    assert_int_equal(vectors_due_total(v), 0);
     found = vectors_search(v, "home", "word 1", NULL, NULL, 10);
     assert_true(found.count == 6 && found.hits[0].doc == 2 && found.missing == 0);
     assert_whole(v);
@@ -351,9 +350,9 @@ static void a_store_from_before_is_put_on_the_list(void **state)
     fixture_close(&v->f);
     vectors_open(v);
     vectors_activate(v, 1, VECTORS_DIMS);
-    assert_int_equal(vectors_todo_total(v), 201);
+    assert_int_equal(vectors_due_total(v), 201);
     assert_int_equal(vectors_fill(v, 500), 201);
-    assert_int_equal(vectors_todo_total(v), 0); /* the empty one is struck off */
+    assert_int_equal(vectors_due_total(v), 0); /* the empty one is struck off */
     struct vectors_found found = vectors_search(v, "home", "old 3", NULL, NULL, 10);
     assert_true(found.hits[0].doc == 2 && found.missing == 0);
     assert_int_equal(vectors_search(v, "away", "old 3", NULL, NULL, 10).missing, 1);
@@ -462,7 +461,7 @@ static void what_a_write_sees_is_not_kept(void **state)
     assert_true(found.count == 2 && found.hits[0].cosine < 0.95f);
     /* The offer was taken by a write that was not, and serves the next one all the same. */
     (void)fixture_put_draft(&v->f, "home", &draft);
-    assert_int_equal(vectors_todo_total(v), 0);
+    assert_int_equal(vectors_due_total(v), 0);
     found = vectors_search(v, "home", "never committed", NULL, NULL, 10);
     assert_true(found.hits[0].doc == 3 && found.hits[0].cosine > 0.99f);
     vectors_drop(v);

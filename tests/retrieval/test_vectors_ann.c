@@ -52,8 +52,7 @@ static bool is_found(struct vectors_fixture *v, int i)
     char text[32];
     name_of(i, text);
     const struct vectors_found found = vectors_search(v, "home", text, NULL, NULL, 10);
-    return found.count > 0 && found.hits[0].doc == (uint32_t)i + 1 &&
-           found.hits[0].cosine > 0.99f;
+    return found.count > 0 && found.hits[0].doc == (uint32_t)i + 1 && found.hits[0].cosine > 0.99f;
 }
 
 static void forget(struct vectors_fixture *v, int i)
@@ -245,8 +244,7 @@ static void what_is_forgotten_meanwhile_is_not_saved(void **state)
     assert_int_equal(
         retrieval_vectors_work(v->vectors, stop, NULL, &worked, NULL), MEMOS_CANCELLED);
     assert_int_equal(vectors_stats(v).ann_indexes, 0);
-    assert_ok(
-        retrieval_vectors_work(v->vectors, forget_meanwhile, v, &worked, fixture_error()));
+    assert_ok(retrieval_vectors_work(v->vectors, forget_meanwhile, v, &worked, fixture_error()));
     assert_int_equal(vectors_stats(v).ann_indexes, 1);
     assert_int_equal(files(v), 0);
     assert_false(is_found(v, 20));
@@ -261,7 +259,8 @@ static void what_is_forgotten_meanwhile_is_not_saved(void **state)
 static void a_disk_that_fails_harms_no_search(void **state)
 {
     struct vectors_fixture fixture, *v = &fixture;
-    static const char *const plans[] = {"ENOSPC write,sync 0 0 vectors", "EIO write,sync 1 0 vectors"};
+    static const char *const plans[] = {
+        "ENOSPC write,sync 0 0 vectors", "EIO write,sync 1 0 vectors"};
     struct memos_error err;
     bool worked = false;
     (void)state;
@@ -270,8 +269,7 @@ static void a_disk_that_fails_harms_no_search(void **state)
         assert_true(is_found(v, 7));
         assert_ok(retrieval_vectors_work(v->vectors, NULL, NULL, &worked, fixture_error()));
         assert_int_equal(fault_plan(plans[i]), 0);
-        enum memos_status status =
-            retrieval_vectors_work(v->vectors, NULL, NULL, &worked, &err);
+        enum memos_status status = retrieval_vectors_work(v->vectors, NULL, NULL, &worked, &err);
         assert_true(fault_hits() > 0);
         assert_int_equal(fault_plan(NULL), 0);
         assert_int_equal(status, i == 0 ? MEMOS_NO_SPACE : MEMOS_IO);
@@ -298,8 +296,7 @@ static void a_folder_that_cannot_be_made_harms_no_search(void **state)
     (void)close(fd);
     assert_true(is_found(v, 7));
     assert_ok(retrieval_vectors_work(v->vectors, NULL, NULL, &worked, fixture_error()));
-    assert_int_not_equal(
-        retrieval_vectors_work(v->vectors, NULL, NULL, &worked, &err), MEMOS_OK);
+    assert_int_not_equal(retrieval_vectors_work(v->vectors, NULL, NULL, &worked, &err), MEMOS_OK);
     assert_true(is_found(v, 27));
     assert_int_equal(unlink(v->folder), 0);
     vectors_drop(v);

@@ -1,8 +1,8 @@
 /* The vector index against a plain model of it: thousands of random changes, and after each the
  * same docs with the same cosines, now and in an older snapshot.
  *
- * If this failed, some order of changes, restarts and searches would lose a memory, or keep one that
- * was forgotten. */
+ * If this failed, some order of changes, restarts and searches would lose a memory, or keep one
+ * that was forgotten. */
 #include "retrieval/vectors_internal.h"
 #include "tests/retrieval/vectors_fixture.h"
 
@@ -163,8 +163,8 @@ static char *text_make(struct run *r)
     int size = snprintf(text, TEXT_MAX, "thing %u", (unsigned)draw(r, 1000000));
     if (draw(r, 5) == 0) { /* some have several spans */
         while (size < TEXT_MAX - 80) {
-            size += snprintf(
-                text + size, 80, ". Then came sentence %u", (unsigned)draw(r, 1000000));
+            size +=
+                snprintf(text + size, 80, ". Then came sentence %u", (unsigned)draw(r, 1000000));
         }
     }
     return text;
@@ -192,8 +192,8 @@ static void step_put(struct run *r, size_t s)
         vectors_offer(&r->v, &draft);
     }
     if (abandoned) {
-        assert_ok(memcube_create(
-            fixture_write(&r->v.f), &change, &draft, 1, &outcome, fixture_error()));
+        assert_ok(
+            memcube_create(fixture_write(&r->v.f), &change, &draft, 1, &outcome, fixture_error()));
         if (draw(r, 2) == 0) { /* and what it sees is asked for */
             (void)vectors_search(&r->v, spaces[s], "thing 1", NULL, NULL, 5);
         }
@@ -208,8 +208,7 @@ static void step_put(struct run *r, size_t s)
 
 static struct cube *cube_draw(struct run *r, size_t s)
 {
-    struct cube *cube =
-        r->cubes_count[s] ? &r->cubes[s][draw(r, r->cubes_count[s])] : NULL;
+    struct cube *cube = r->cubes_count[s] ? &r->cubes[s][draw(r, r->cubes_count[s])] : NULL;
     return cube && !cube->gone ? cube : NULL;
 }
 
@@ -271,15 +270,15 @@ static void step_rollback(struct run *r, size_t s)
         return;
     }
     const struct memcube_rollback rollback = {.to = {.seq = 1 + draw(r, space.seq)}};
-    assert_ok(memcube_rollback(fixture_write(&r->v.f), &change, &rollback, &outcome, &items,
-        &count, fixture_error()));
+    assert_ok(memcube_rollback(
+        fixture_write(&r->v.f), &change, &rollback, &outcome, &items, &count, fixture_error()));
     fixture_commit(&r->v.f);
 }
 
 /* Docs on the list are those without vectors of the active encoder, as many as the model says. */
 static void step_fill(struct run *r)
 {
-    struct retrieval_todo todo[SPACES * DOCS_MAX];
+    struct retrieval_due due[SPACES * DOCS_MAX];
     uint64_t total = 0, expected = 0;
     const size_t most = 1 + draw(r, 12);
     size_t count = 0;
@@ -290,16 +289,16 @@ static void step_fill(struct run *r)
             expected += !doc->gone && doc->encoder != r->model.active;
         }
     }
-    assert_ok(retrieval_vectors_todo(r->v.vectors, fixture_read(&r->v.f), todo, most, &count,
-        &total, fixture_error()));
+    assert_ok(retrieval_vectors_due(
+        r->v.vectors, fixture_read(&r->v.f), due, most, &count, &total, fixture_error()));
     assert_int_equal(total, expected);
     assert_int_equal(count, expected < most ? expected : most);
     for (size_t i = 0; i < count; i++) {
         struct memcube_space space;
-        assert_ok(memcube_space_numbered(
-            fixture_read(&r->v.f), todo[i].space, &space, fixture_error()));
+        assert_ok(
+            memcube_space_numbered(fixture_read(&r->v.f), due[i].space, &space, fixture_error()));
         const size_t s = memos_bytes_equal(space.name, text_of(spaces[0])) ? 0 : 1;
-        struct doc *doc = &r->model.docs[s][todo[i].doc];
+        struct doc *doc = &r->model.docs[s][due[i].doc];
         assert_true(!doc->gone && doc->encoder != r->model.active);
         doc->encoder = r->model.active;
     }
@@ -325,8 +324,7 @@ static void step_other(struct run *r)
         r->before = r->model;
         break;
     default:
-        assert_ok(
-            retrieval_vectors_work(r->v.vectors, NULL, NULL, &worked, fixture_error()));
+        assert_ok(retrieval_vectors_work(r->v.vectors, NULL, NULL, &worked, fixture_error()));
         break;
     }
 }
@@ -401,8 +399,7 @@ static void run(uint64_t seed, const struct retrieval_vectors_options *options)
 static void the_index_does_what_the_model_does(void **state)
 {
     static const struct retrieval_vectors_options options[] = {
-        {.codes = KERN_E4M3},
-        {.codes = KERN_I8, .exact_rows_max = 8, .ann = RETRIEVAL_ANN_FLAT},
+        {.codes = KERN_E4M3}, {.codes = KERN_I8, .exact_rows_max = 8, .ann = RETRIEVAL_ANN_FLAT},
         {.codes = KERN_F32, .cache_bytes_max = 30 * 1024}, /* one table, at times none */
     };
     const uint64_t seed = number_of("MEMOS_TEST_SEED", 20260101);

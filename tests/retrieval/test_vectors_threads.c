@@ -1,5 +1,5 @@
-/* Many searches while somebody writes, forgets, fills in and builds indexes: each finds all that its
- * snapshot has, and nothing that is not what it was. Meant for the thread sanitizer, too.
+/* Many searches while somebody writes, forgets, fills in and builds indexes: each finds all that
+ * its snapshot has, and nothing that is not what it was. Meant for the thread sanitizer, too.
  *
  * If this failed, a busy store would miss memories at times, or break. */
 #include "retrieval/vectors_internal.h"
@@ -140,17 +140,34 @@ static void *worker_main(void *self)
 /* Do what is on the list; tell of it when it is committed. */
 static void fill(struct shared *shared)
 {
-    struct retrieval_todo todo[8];
+    struct retrieval_due due[8];
     uint64_t total = 0;
     size_t count = 0;
     const uint32_t home = fixture_space(&shared->v.f, spaces[0]).number;
 
-    assert_ok(retrieval_vectors_todo(shared->v.vectors, fixture_read(&shared->v.f), todo, 8, &count,
-        &total, fixture_error()));
+    assert_ok(retrieval_vectors_due(
+        shared->v.vectors, fixture_read(&shared->v.f), due, 8, &count, &total, fixture_error()));
     (void)vectors_fill(&shared->v, 8);
     for (size_t i = 0; i < count; i++) {
-        atomic_store(&shared->told[todo[i].space != home][todo[i].doc].filled, true);
+        atomic_store(&shared->told[due[i].space != home][due[i].doc].filled, true);
     }
+}
+
+/* The fixture's words move the clock, which searchers read. */
+static struct memos_id put(
+    struct vectors_fixture *v, const char *space, const char *text, bool offered)
+{
+    const struct memcube_change change = change_of(space);
+    const struct memcube_draft draft = draft_of(text);
+    struct memcube_outcome outcome;
+
+    if (offered) {
+        vectors_offer(v, &draft);
+    }
+    assert_ok(memcube_create(fixture_write(&v->f), &change, &draft, 1, &outcome, fixture_error()));
+    const struct memos_id id = outcome.refs[0].id;
+    fixture_commit(&v->f);
+    return id;
 }
 
 static void write_all(struct shared *shared)
@@ -166,7 +183,7 @@ static void write_all(struct shared *shared)
         text_of_doc(s, doc, text);
         const bool offered = i % 4 != 1;
         atomic_store(&shared->told[s][doc].offered, offered);
-        ids[s][doc] = vectors_put(v, spaces[s], text, offered).id;
+        ids[s][doc] = put(v, spaces[s], text, offered);
         if (i % 10 == 9) {
             fill(shared);
         }

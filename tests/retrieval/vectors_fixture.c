@@ -77,8 +77,8 @@ void vectors_reopen(struct vectors_fixture *v)
     vectors_open(v);
 }
 
-void vectors_make(struct vectors_fixture *v, const struct retrieval_vectors_options *options,
-    bool with_folder)
+void vectors_make(
+    struct vectors_fixture *v, const struct retrieval_vectors_options *options, bool with_folder)
 {
     *v = (struct vectors_fixture){.vectors = NULL};
     fixture_make(&v->f);
@@ -115,8 +115,7 @@ void vectors_offer(struct vectors_fixture *v, const struct memcube_draft *draft)
     assert_ok(retrieval_spans_make(
         draft->kind, &draft->description, draft->payload, &arena, &spans, fixture_error()));
     float *values = vectors_encode_spans(v->fingerprint, &spans, VECTORS_DIMS);
-    assert_ok(
-        retrieval_vectors_offer(v->vectors, v->fingerprint, &spans, values, fixture_error()));
+    assert_ok(retrieval_vectors_offer(v->vectors, v->fingerprint, &spans, values, fixture_error()));
     free(values);
     memos_arena_finish(&arena);
 }
@@ -131,40 +130,39 @@ struct memcube_ref vectors_put(
     return fixture_put_draft(&v->f, space, &draft);
 }
 
-uint64_t vectors_todo_total(struct vectors_fixture *v)
+uint64_t vectors_due_total(struct vectors_fixture *v)
 {
-    struct retrieval_todo todo[1];
+    struct retrieval_due due[1];
     uint64_t total = 0;
     size_t count = 0;
-    assert_ok(retrieval_vectors_todo(
-        v->vectors, fixture_read(&v->f), todo, 1, &count, &total, fixture_error()));
+    assert_ok(retrieval_vectors_due(
+        v->vectors, fixture_read(&v->f), due, 1, &count, &total, fixture_error()));
     assert_int_equal(count > 0, total > 0);
     return total;
 }
 
 uint64_t vectors_fill(struct vectors_fixture *v, size_t count_max)
 {
-    struct retrieval_todo *todo = calloc(count_max, sizeof *todo);
+    struct retrieval_due *due = calloc(count_max, sizeof *due);
     uint64_t total = 0;
     size_t count = 0;
 
-    assert_non_null(todo);
-    assert_ok(retrieval_vectors_todo(v->vectors, fixture_read(&v->f), todo, count_max, &count,
-        &total, fixture_error()));
+    assert_non_null(due);
+    assert_ok(retrieval_vectors_due(
+        v->vectors, fixture_read(&v->f), due, count_max, &count, &total, fixture_error()));
     for (size_t i = 0; i < count; i++) {
         struct memcube_write *write = fixture_write(&v->f);
         struct retrieval_spans spans;
-        assert_ok(
-            retrieval_todo_spans(memcube_write_read(write), &todo[i], &spans, fixture_error()));
+        assert_ok(retrieval_due_spans(memcube_write_read(write), &due[i], &spans, fixture_error()));
         float *values = vectors_encode_spans(v->fingerprint, &spans, VECTORS_DIMS);
-        assert_ok(retrieval_vectors_fill(v->vectors, write, &todo[i], v->fingerprint, &spans,
-            values, fixture_error()));
+        assert_ok(retrieval_vectors_fill(
+            v->vectors, write, &due[i], v->fingerprint, &spans, values, fixture_error()));
         free(values);
     }
     if (count > 0) {
         fixture_commit(&v->f);
     }
-    free(todo);
+    free(due);
     return total;
 }
 

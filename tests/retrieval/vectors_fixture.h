@@ -19,8 +19,8 @@ struct vectors_fixture {
 
 /* A new store whose active encoder has the fingerprint 1 1 1 ...; options->folder is set when
  * with_folder. */
-void vectors_make(struct vectors_fixture *v, const struct retrieval_vectors_options *options,
-    bool with_folder);
+void vectors_make(
+    struct vectors_fixture *v, const struct retrieval_vectors_options *options, bool with_folder);
 void vectors_drop(struct vectors_fixture *v);
 void vectors_close(struct vectors_fixture *v);
 void vectors_open(struct vectors_fixture *v);
@@ -31,8 +31,8 @@ void vectors_activate(struct vectors_fixture *v, uint8_t n, size_t dims);
 
 /* The unit vector of a text (dims) by an encoder; nearby: of texts that begin alike ("river 1",
  * "river 2": up to the last space) the vectors are near each other. */
-void vectors_encode(const uint8_t fingerprint[32], struct memos_bytes text, size_t dims,
-    float *out);
+void vectors_encode(
+    const uint8_t fingerprint[32], struct memos_bytes text, size_t dims, float *out);
 /* Of all spans; the caller frees. */
 float *vectors_encode_spans(
     const uint8_t fingerprint[32], const struct retrieval_spans *spans, size_t dims);
@@ -44,7 +44,7 @@ struct memcube_ref vectors_put(
     struct vectors_fixture *v, const char *space, const char *text, bool offered);
 /* Do what is on the list, count_max docs at most; returns how many were on it. */
 uint64_t vectors_fill(struct vectors_fixture *v, size_t count_max);
-uint64_t vectors_todo_total(struct vectors_fixture *v);
+uint64_t vectors_due_total(struct vectors_fixture *v);
 
 /* The nearest docs to a text. */
 struct vectors_found {
