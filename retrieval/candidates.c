@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALL_DOCS_MAX 8192u
-#define EACH_MAX ((size_t)1000)       /* by words, by meaning, and of statements */
+#define ALL_DOCS_MAX 4096u
+#define EACH_MAX ((size_t)512)       /* by words, by meaning, and of statements */
 #define STATEMENTS_MAX ((size_t)8192) /* that are compared to find the best of them */
 #define SAMPLE_MAX ((size_t)1024)     /* docs, to measure cosines by */
 
