@@ -195,7 +195,7 @@ enum memos_status broker_encoder_status(struct broker_request *rq, struct memos_
     out->dims = (uint32_t)info.dims;
     out->semantic = info.semantic;
     out->codes = const_text(broker->options.config->vector_codes);
-    out->todo = now.todo;
+    out->waiting = now.waiting;
     out->done = now.done;
     out->per_second = now.per_second;
     enum memos_status status =

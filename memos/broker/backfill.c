@@ -24,7 +24,7 @@ struct broker_backfill {
     pthread_mutex_t lock; /* Sync: of everything below */
     pthread_cond_t changed;
     bool stopping, kicked;
-    uint64_t todo, done, busy_us;
+    uint64_t due, done, busy_us;
     char error[160];
     /* the thread's own */
     struct retrieval_due skipped[SKIPPED_MAX]; /* their texts cannot be read */
@@ -74,32 +74,32 @@ static bool wait_for(struct broker_backfill *backfill, int64_t ms, bool *woken)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static bool is_skipped(const struct broker_backfill *backfill, const struct retrieval_due *todo)
+static bool is_skipped(const struct broker_backfill *backfill, const struct retrieval_due *due)
 {
     for (size_t i = 0; i < backfill->skipped_count; i++) {
-        if (backfill->skipped[i].space == todo->space && backfill->skipped[i].doc == todo->doc) {
+        if (backfill->skipped[i].space == due->space && backfill->skipped[i].doc == due->doc) {
             return true;
         }
     }
     return false;
 }
 
-static void skip(struct broker_backfill *backfill, const struct retrieval_due *todo,
+static void skip(struct broker_backfill *backfill, const struct retrieval_due *due,
     const struct memos_error *why)
 {
     memos_log(MEMOS_LOG_WARNING, memos_log_event("a text has no vector: it cannot be read"),
-        memos_log_uint("doc", todo->doc), memos_log_error(why));
+        memos_log_uint("doc", due->doc), memos_log_error(why));
     if (backfill->skipped_count < SKIPPED_MAX) {
-        backfill->skipped[backfill->skipped_count++] = *todo;
+        backfill->skipped[backfill->skipped_count++] = *due;
     }
 }
 
 /* The spans of one doc, copied so that they outlive the snapshot. */
 static enum memos_status read_doc(struct round *round, struct memcube_read *read,
-    const struct retrieval_due *todo, struct memos_error *err)
+    const struct retrieval_due *due, struct memos_error *err)
 {
     struct retrieval_spans *spans = &round->spans[round->count];
-    const enum memos_status status = retrieval_due_spans(read, todo, spans, err);
+    const enum memos_status status = retrieval_due_spans(read, due, spans, err);
     if (status != MEMOS_OK) {
         return status;
     }
@@ -115,7 +115,7 @@ static enum memos_status read_doc(struct round *round, struct memcube_read *read
         texts[i] = memos_bytes_make(copy, spans->texts[i].size);
     }
     spans->texts = texts;
-    round->docs[round->count++] = *todo;
+    round->docs[round->count++] = *due;
     round->texts_count += spans->count;
     return MEMOS_OK;
 }
@@ -148,7 +148,7 @@ static enum memos_status read_round(struct round *round, struct memos_error *err
     }
     memcube_read_end(&read);
     (void)pthread_mutex_lock(&backfill->lock);
-    backfill->todo = total;
+    backfill->due = total;
     (void)pthread_mutex_unlock(&backfill->lock);
     return status;
 }
@@ -199,7 +199,7 @@ static void round_over(struct broker_backfill *backfill, const struct round *rou
     backfill->error[0] = '\0';
     if (status == MEMOS_OK) {
         backfill->done += round->count;
-        backfill->todo -= backfill->todo < round->count ? backfill->todo : round->count;
+        backfill->due -= backfill->due < round->count ? backfill->due : round->count;
         backfill->busy_us += round->count > 0 ? (uint64_t)micros : 0;
     } else {
         (void)snprintf(backfill->error, sizeof backfill->error, "%.150s", err->text);
@@ -358,7 +358,7 @@ void broker_backfill_kick(struct broker_backfill *backfill)
 void broker_backfill_status(struct broker_backfill *backfill, struct broker_meaning_status *out)
 {
     (void)pthread_mutex_lock(&backfill->lock);
-    out->todo = backfill->todo;
+    out->waiting = backfill->due;
     out->done = backfill->done;
     out->per_second =
         backfill->busy_us > 0 ? (double)backfill->done * 1e6 / (double)backfill->busy_us : 0.0;

@@ -304,7 +304,7 @@ void broker_meaning_kick(struct broker_meaning *meaning)
 
 void broker_meaning_status(struct broker_meaning *meaning, struct broker_meaning_status *out)
 {
-    *out = (struct broker_meaning_status){.todo = 0};
+    *out = (struct broker_meaning_status){.waiting = 0};
     if (embedder_of(meaning)) {
         broker_backfill_status(meaning->backfill, out);
         retrieval_embedder_stats(embedder_of(meaning), &out->embedder);

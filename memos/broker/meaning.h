@@ -56,7 +56,7 @@ MEMOS_MUST_USE enum memos_status broker_meaning_encode(
 void broker_meaning_kick(struct broker_meaning *meaning);
 
 struct broker_meaning_status {
-    uint64_t todo, done;
+    uint64_t waiting, done;
     double per_second; /* while it had something to do */
     char error[160];   /* why vectors cannot be made now; empty: they can */
     struct retrieval_embedder_stats embedder;

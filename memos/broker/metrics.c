@@ -221,7 +221,7 @@ static void meaning_metrics(struct writer *to, struct broker *broker)
         {"memos_encoder_busy_microseconds_total", "counter", "Time spent in the encoder.",
             embedder->busy_us},
         {"memos_encoder_queue", "gauge", "Requests that wait for the encoder.", embedder->jobs_now},
-        {"memos_vectors_todo", "gauge", "Contents that wait for a vector.", meaning.todo},
+        {"memos_vectors_waiting", "gauge", "Contents that wait for a vector.", meaning.waiting},
         {"memos_vectors_filled_total", "counter", "Vectors made in the background.", meaning.done},
         {"memos_vector_tables", "gauge", "Spaces whose vectors are in memory.", vectors.tables},
         {"memos_vector_table_bytes", "gauge", "Bytes of these.", vectors.table_bytes},

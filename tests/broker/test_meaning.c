@@ -96,10 +96,10 @@ static uint64_t wait_for_vectors(struct memos_client *client, uint64_t at_least)
         REQUEST(request, ENCODER_STATUS, encoder_status, body);
         struct answer answer = ask(client, &request, NULL);
         assert_int_equal(answer.status, MEMOS_OK);
-        uint64_t todo = answer.reply->encoder_info->todo;
+        uint64_t waiting = answer.reply->encoder_info->waiting;
         uint64_t done = answer.reply->encoder_info->done;
         answer_free(&answer);
-        if (todo == 0 && done >= at_least) {
+        if (waiting == 0 && done >= at_least) {
             return done;
         }
         (void)poll(NULL, 0, 20);

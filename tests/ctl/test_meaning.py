@@ -187,13 +187,13 @@ class Meaning(unittest.TestCase):
     def test_encoder_status(self) -> None:
         self.answer = {"encoder_info": pb.EncoderInfo(
             name="m", source="folder", dims=384, fingerprint=b"\x0f", semantic=True, codes="e4m3",
-            todo=4, done=5, per_second=2.5, error="no\x1b")}
+            waiting=4, done=5, per_second=2.5, error="no\x1b")}
         shown = self.ctl("encoder", "status").stdout
         for piece in ("384 dimensions, stored as e4m3", "0f", "4 cubes", "no\\x1b"):
             self.assertIn(piece, shown)
         self.assertEqual(self.json("encoder", "status"), {
             "name": "m", "source": "folder", "dims": 384, "fingerprint": "0f", "semantic": True,
-            "codes": "e4m3", "todo": 4, "done": 5, "per_second": 2.5, "error": "no\x1b"})
+            "codes": "e4m3", "waiting": 4, "done": 5, "per_second": 2.5, "error": "no\x1b"})
 
 
 if __name__ == "__main__":

@@ -408,7 +408,7 @@ class Commands(unittest.TestCase):
     def test_encoder_status(self) -> None:
         self.put("something")
         status = self.json("encoder", "status")
-        self.assertEqual((status["source"], status["semantic"], status["todo"], status["error"]),
+        self.assertEqual((status["source"], status["semantic"], status["waiting"], status["error"]),
                          ("ngrams", False, 0, ""))
         self.assertIn("n-grams", self.ctl("encoder", "status").out)
 

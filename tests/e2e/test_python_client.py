@@ -215,7 +215,7 @@ class Finding(ClientTest):
             self.assertEqual((sport.label, money.label), ("sport", "money"))
             self.assertEqual(len(sport.examples[:1]), 1)
         status = self.client.encoder_status()
-        self.assertEqual((status.source, status.semantic, status.todo), ("ngrams", False, 0))
+        self.assertEqual((status.source, status.semantic, status.waiting), ("ngrams", False, 0))
 
     def test_spaces_and_stats(self):
         for name in ("c", "a", "b"):

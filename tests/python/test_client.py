@@ -226,7 +226,7 @@ class Reads(Case):
         elif request.kind == "encoder_status":
             request.reply(encoder_info=pb.EncoderInfo(
                 name="m", source="folder", dims=384, fingerprint=b"f", semantic=True, codes="e4m3",
-                todo=4, done=5, per_second=2.5))
+                waiting=4, done=5, per_second=2.5))
 
     def test_get(self):
         cube = self.client.get("s", ID)

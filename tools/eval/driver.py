@@ -182,7 +182,7 @@ def wait_for_vectors(address: str) -> None:
                 status = client.encoder_status()
             except (memos.Unsupported, memos.NotFound):
                 return
-            if status.todo == 0 or not status.name:
+            if status.waiting == 0 or not status.name:
                 return
             if status.error:
                 raise SystemExit(f"no vectors: {status.error}")

@@ -340,7 +340,7 @@ static json_t *encoder_json(const Memos__EncoderInfo *info)
     return json_pack("{so,so,sI,so,sb,so,sI,sI,sf,so}", "name", ctl_json_string(info->name),
         "source", ctl_json_string(info->source), "dims", (json_int_t)info->dims, "fingerprint",
         ctl_json_hex(info->fingerprint), "semantic", (int)info->semantic, "codes",
-        ctl_json_string(info->codes), "todo", (json_int_t)info->todo, "done",
+        ctl_json_string(info->codes), "waiting", (json_int_t)info->waiting, "done",
         (json_int_t)info->done, "per_second", info->per_second, "error",
         ctl_json_string(info->error));
 }
@@ -357,7 +357,7 @@ static void print_encoder(struct ctl *ctl, const Memos__EncoderInfo *info)
     ctl_paper_field(paper, "fingerprint", memos_buffer_view(&hex));
     ctl_paper_fieldf(paper, "done", "%llu since the start, %.0f a second lately",
         (unsigned long long)info->done, info->per_second);
-    ctl_paper_fieldf(paper, "waiting", "%llu cubes", (unsigned long long)info->todo);
+    ctl_paper_fieldf(paper, "waiting", "%llu cubes", (unsigned long long)info->waiting);
     ctl_paper_field(paper, "error", memos_bytes_of(info->error));
     memos_buffer_free(&hex);
 }

@@ -290,8 +290,8 @@ def encoder_status() -> Operation[model.EncoderInfo]:
     """What makes vectors."""
     answer = yield Call("encoder_status", pb.EncoderStatus())
     e = answer.body("encoder_info")
-    return model.EncoderInfo(e.name, e.source, e.dims, e.fingerprint, e.semantic, e.codes, e.todo,
-                             e.done, e.per_second, e.error)
+    return model.EncoderInfo(e.name, e.source, e.dims, e.fingerprint, e.semantic, e.codes,
+                             e.waiting, e.done, e.per_second, e.error)
 
 
 def grants() -> Operation[List[model.Grant]]:

@@ -363,7 +363,7 @@ class TreeNode:
 @dataclass(frozen=True)
 class EncoderInfo:
     """What makes vectors at a broker (source: "folder", "endpoint", "ngrams"), how many cubes wait
-    for one (todo), and why none can be made now (error; empty: they can)."""
+    for one (waiting), and why none can be made now (error; empty: they can)."""
 
     name: str
     source: str
@@ -371,7 +371,7 @@ class EncoderInfo:
     fingerprint: bytes
     semantic: bool
     codes: str
-    todo: int
+    waiting: int
     done: int
     per_second: float
     error: str
