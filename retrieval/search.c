@@ -184,6 +184,25 @@ static void report_make(const struct searching *s, struct retrieval_report *repo
     }
 }
 
+/* What is no text has no vector and misses none. */
+static enum memos_status missing_texts(struct searching *s, struct memos_error *err)
+{
+    const unsigned text = 1u << MEMCUBE_PLAINTEXT;
+    struct memcube_filter filter = s->query->filter;
+    struct memcube_docs others;
+
+    filter.kinds = (filter.kinds ? filter.kinds : ~0u) & ~text;
+    if (s->missing == 0 || filter.kinds == 0) {
+        return MEMOS_OK;
+    }
+    const enum memos_status status =
+        memcube_docs_select(s->read, s->space, &filter, &s->query->as_of, &others, err);
+    if (status == MEMOS_OK) {
+        s->missing -= others.count < s->missing ? others.count : s->missing;
+    }
+    return status;
+}
+
 /* ---- modes --------------------------------------------------------------------------------- */
 
 /* Vectors alone: the cosine is the score. */
@@ -275,6 +294,7 @@ enum memos_status retrieval_search(struct retrieval *retrieval, struct memcube_r
         return memos_fail(err, MEMOS_INVALID, "there is no mode %d of search", (int)query->mode);
     }
     if (status == MEMOS_OK && report) {
+        status = missing_texts(&s, err);
         report_make(&s, report);
     }
     return status;

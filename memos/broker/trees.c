@@ -2,6 +2,7 @@
 #include "memos/broker/state.h"
 #include "retrieval/browse.h"
 
+#include <sodium.h>
 #include <string.h>
 
 #define TREE_EXTERNAL_ID "memos:cluster-tree"
@@ -73,11 +74,14 @@ static enum memos_status tree_put(void *self, struct memcube_write *write, struc
     struct treeing *t = self;
     struct memcube_outcome outcome = {0};
     struct memcube_change change = t->rq->call.change;
+    char model[2 * sizeof t->encoder.fingerprint + 1];
+    (void)sodium_bin2hex(
+        model, sizeof model, t->encoder.fingerprint, sizeof t->encoder.fingerprint);
     const struct memcube_draft draft = {
         .kind = MEMCUBE_PARAMETRIC,
         .subtype = memos_bytes_of(TREE_SUBTYPE),
         .codec = memos_bytes_of(TREE_CODEC),
-        .model = memos_bytes_make(t->encoder.fingerprint, sizeof t->encoder.fingerprint),
+        .model = memos_bytes_of(model),
         .payload = memos_buffer_view(&t->payload),
         .description = {.external_id = memos_bytes_of(TREE_EXTERNAL_ID)},
     };
