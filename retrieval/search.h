@@ -93,8 +93,10 @@ struct memcube_index *const *retrieval_indexes(struct retrieval *retrieval, size
 /* The vector index among them. */
 struct retrieval_vectors *retrieval_vectors_of(struct retrieval *retrieval);
 
-/* Hits sorted by score, then by doc; at most query->top_k of them into out. OK with *out_count 0
- * when nothing matches. `report` may be NULL. */
+/* Hits sorted by score (of equal ones the newer first, then by doc); at most query->top_k of them
+ * into out. OK with *out_count 0 when nothing matches. `report` may be NULL. Modes WORDS and
+ * VECTORS give BM25 and cosines alone, as scores; HYBRID without a vector does without that part.
+ * INVALID: top_k, dims or mode out of range. */
 MEMOS_MUST_USE enum memos_status retrieval_search(struct retrieval *retrieval,
     struct memcube_read *read, const struct memcube_space *space,
     const struct retrieval_query *query, struct retrieval_hit *out, size_t *out_count,
