@@ -270,6 +270,77 @@ static void test_a_correction_counts_from_the_next_question_on(void **state)
     answer_free(&answer);
 }
 
+/* ---- browsing ---- */
+
+static struct answer look(struct memos_client *client, Memos__Tree *body)
+{
+    Memos__Request request;
+    body->space = (char *)(uintptr_t) "a/tree";
+    REQUEST(request, TREE, tree, *body);
+    return ask(client, &request, NULL);
+}
+
+static void test_a_tree_is_built_kept_and_looked_into(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const themes[] = {
+        "sailing boats in the harbour, sail", "baking bread in the oven, loaf"};
+    for (int i = 0; i < 80; i++) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "%s %d", themes[i % 2], i);
+        (void)put_text(fixture->owner, "a/tree", text, i == 3 ? "alice" : NULL);
+    }
+    grant(fixture, "loopback", "a/tree", "read");
+    struct memos_client *guest = fixture_client(fixture, NULL);
+
+    Memos__Tree body = MEMOS__TREE__INIT;
+    struct answer answer = look(fixture->owner, &body);
+    assert_int_equal(answer.status, MEMOS_CONFLICT); /* there is none yet */
+    answer_free(&answer);
+    body.build = true;
+    answer = look(guest, &body);
+    assert_int_equal(answer.status, MEMOS_DENIED);
+    answer_free(&answer);
+    answer = look(fixture->owner, &body);
+    assert_int_equal(answer.status, MEMOS_OK);
+    const Memos__TreeNodes *nodes = answer.reply->tree_nodes;
+    assert_int_equal(nodes->cubes, 80);
+    assert_true(nodes->n_children >= 2);
+    uint64_t below = 0;
+    for (size_t i = 0; i < nodes->n_children; i++) {
+        below += nodes->children[i]->cubes;
+        assert_true(nodes->children[i]->cubes == 0 || nodes->children[i]->n_examples > 0);
+    }
+    assert_int_equal(below, 80);
+    answer_free(&answer);
+
+    /* The tree is a cube, and no text that lacks a vector. */
+    Memos__Search search_body = search_for("a/tree", "bread");
+    answer = search(fixture->owner, &search_body);
+    assert_int_equal(answer.reply->hits->missing, 0);
+    answer_free(&answer);
+
+    body.build = false;
+    answer = look(guest, &body);
+    assert_int_equal(answer.status, MEMOS_OK);
+    assert_int_equal(answer.reply->tree_nodes->cubes, 79);
+    answer_free(&answer);
+    body.text = (char *)(uintptr_t) "bread from the oven";
+    answer = look(fixture->owner, &body);
+    assert_int_equal(answer.status, MEMOS_OK);
+    assert_true(answer.reply->tree_nodes->n_path >= 1);
+    assert_int_equal(answer.reply->tree_nodes->n_children, 1); /* a leaf: itself */
+    answer_free(&answer);
+    uint32_t nowhere[] = {200};
+    body.text = (char *)(uintptr_t) "";
+    body.path = nowhere;
+    body.n_path = 1;
+    answer = look(fixture->owner, &body);
+    assert_int_equal(answer.status, MEMOS_NOT_FOUND);
+    answer_free(&answer);
+    memos_client_close(&guest);
+}
+
 /* ---- other encoders ---- */
 
 static void test_what_was_written_without_an_encoder_gets_its_vectors_later(void **state)
@@ -327,6 +398,7 @@ int main(void)
         CASE(test_one_bad_space_does_not_refuse_the_others),
         CASE(test_neighbours_come_in_order_and_only_to_who_may_see_them),
         CASE(test_a_correction_counts_from_the_next_question_on),
+        CASE(test_a_tree_is_built_kept_and_looked_into),
         CASE(test_what_was_written_without_an_encoder_gets_its_vectors_later),
         CASE(test_an_endpoint_that_is_down_stops_nothing),
     };
