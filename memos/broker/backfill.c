@@ -227,7 +227,7 @@ static enum memos_status run_round(struct broker_backfill *backfill, size_t *out
         status = memcube_writer_run(backfill->broker->writer, write_round, round, &err);
     }
     round_over(backfill, round, status, &err, clock->mono_us(clock->self) - begun_us);
-    if (status != MEMOS_OK && !is_stopping(backfill)) {
+    if (status != MEMOS_OK && status != MEMOS_CANCELLED) {
         memos_log(MEMOS_LOG_WARNING, memos_log_event("vectors are not being made"),
             memos_log_error(&err));
     }
