@@ -40,10 +40,18 @@ static enum memos_status docs_empty(
 static size_t docs_list(const struct memcube_docs *docs, size_t step, uint32_t *out)
 {
     size_t seen = 0, count = 0;
+    size_t next = 0; /* which of them is listed next */
     for (uint32_t at = 0; at < docs->docs_end; at += 64) {
-        for (uint64_t bits = docs->words[at / 64]; bits != 0; bits &= bits - 1) {
-            if (seen++ % step == 0) {
+        uint64_t bits = docs->words[at / 64];
+        const size_t here = (size_t)__builtin_popcountll(bits);
+        if (seen + here <= next) { /* with a large step, most words */
+            seen += here;
+            continue;
+        }
+        for (; bits != 0; bits &= bits - 1) {
+            if (seen++ == next) {
                 out[count++] = at + (uint32_t)__builtin_ctzll(bits);
+                next += step;
             }
         }
     }

@@ -247,6 +247,28 @@ static enum memos_status list_seek(
     return MEMOS_OK;
 }
 
+/* Go on from the current posting to the next wanted one. */
+static enum memos_status list_next(
+    struct retrieval_ranking *ranking, struct list *list, struct memos_error *err)
+{
+    list->at += RETRIEVAL_POSTING_BYTES;
+    if (list->at == list->end) {
+        enum memos_status status = list_piece(list, false, err);
+        if (status != MEMOS_OK || list->at == list->end) {
+            list->doc = DOC_END;
+            return status;
+        }
+    }
+    struct retrieval_posting found = retrieval_posting_read(list->at);
+    if (!docs_has(ranking->wanted, found.doc)) {
+        return list_seek(ranking, list, docs_next(ranking->wanted, found.doc), err);
+    }
+    ranking->work.postings++;
+    list->doc = found.doc;
+    list->count = found.count;
+    return MEMOS_OK;
+}
+
 /* w(t) idf(t) */
 static double term_once(const struct retrieval_term *term, double docs, double with)
 {
@@ -285,7 +307,7 @@ static enum memos_status list_count_gone(struct retrieval_ranking *ranking, stru
     }
     while (status == MEMOS_OK && list->doc != DOC_END) {
         gone++;
-        status = list_seek(ranking, list, list->doc + 1, err);
+        status = list_next(ranking, list, err);
     }
     *out_found = (uint32_t)(postings - gone);
     *out_count_max = RETRIEVAL_COUNT_MAX;
@@ -457,7 +479,7 @@ static enum memos_status score_doc(
         if (list->doc == doc) {
             list_score(list, damped);
             sum += list->score;
-            status = list_seek(ranking, list, doc + 1, err);
+            status = list_next(ranking, list, err);
             if (status != MEMOS_OK) {
                 return status;
             }
@@ -624,7 +646,7 @@ enum memos_status retrieval_ranking_scores(struct retrieval_ranking *ranking,
                 at++;
             }
             scores[at] += (float)list->score;
-            status = list_seek(ranking, list, list->doc + 1, err);
+            status = list_next(ranking, list, err);
         }
     }
     return status;

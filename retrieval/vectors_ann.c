@@ -13,7 +13,8 @@
 #define GONE_PART 10u /* or has gone; smaller parts wait until no more go */
 #define WIDER 4u      /* candidates for each hit that is wanted, and as many as these */
 #define WIDER_LEAST 64u
-#define RETRY_PART 4u /* after a failure, when there are so much (a fourth) more rows */
+#define HIDDEN_MAX 1024u /* docs not wanted: of so few, each row's is not looked up */
+#define RETRY_PART 4u    /* after a failure, when there are so much (a fourth) more rows */
 
 struct retrieval_vec_ann {
     struct retrieval_ann *ann;
@@ -135,7 +136,12 @@ static enum memos_status lists_mark(const struct retrieval_vec_table *table,
     const struct retrieval_ann_lists *lists = ann->lists;
     const uint64_t share = ann->labels / (wanted->count ? wanted->count : 1);
     const uint64_t effort = lists->effort * (share > 1 ? share : 1);
-    const size_t most = top_k * WIDER + WIDER_LEAST, words = ann->rest_from / 64 + 1;
+    const uint32_t hidden = wanted->docs_end - wanted->count;
+    /* A look at each row's doc costs as much as its score, almost: not for a few. The scan drops
+     * what is not wanted, too. */
+    const bool check = hidden > HIDDEN_MAX;
+    const size_t most = top_k * WIDER + WIDER_LEAST + (check ? 0 : hidden);
+    const size_t words = ann->rest_from / 64 + 1;
     struct retrieval_ann_walk walk;
     uint64_t seen = 0;
     size_t found = 0;
@@ -156,7 +162,14 @@ static enum memos_status lists_mark(const struct retrieval_vec_table *table,
             const uint64_t row = label >= ann->labels ? NO_ROW
                                  : ann->rows          ? ann->rows[label]
                                                       : label;
-            found += row != NO_ROW && mark_row(table, row, wanted, out->marks);
+            if (row == NO_ROW) {
+                continue;
+            } else if (check) {
+                found += mark_row(table, row, wanted, out->marks);
+            } else {
+                out->marks[row / 64] |= UINT64_C(1) << (row % 64);
+                found++;
+            }
         }
         seen++;
     }

@@ -10,6 +10,7 @@
 
 #define DENSE_PART 4u   /* of a block wanted: all of it is scanned, else the wanted rows alone */
 #define SCORE_LOADS 64u /* docs to score: so many are worth loading the table for */
+#define AHEAD 4u        /* docs that are begun to be read while one is scored */
 #define SPARSE_PART 32u /* of the rows wanted: else docs are looked up one by one */
 
 /* The best docs so far: a heap with the worst on top, in the caller's array. */
@@ -160,6 +161,22 @@ static float doc_score(const struct retrieval_vec_table *table, const float *que
         most = fmaxf(most, scores[i]);
     }
     return most;
+}
+
+/* Docs lie far from each other: begin to read what will be scored soon. */
+static void doc_prefetch(const struct retrieval_vec_table *table, uint32_t doc)
+{
+    const size_t bytes = table->encoder.code_bytes;
+    uint64_t row;
+    if (retrieval_vec_row_of(table, doc, &row)) {
+        const struct retrieval_vec_block *block = retrieval_vec_block_at(table, row);
+        const size_t at = row % RETRIEVAL_VEC_BLOCK_ROWS;
+        __builtin_prefetch(&block->docs[at]);
+        __builtin_prefetch(&block->scales[at]);
+        for (size_t i = 0; i < bytes; i += 64) {
+            __builtin_prefetch(block->codes + at * bytes + i);
+        }
+    }
 }
 
 /* One doc after the other: few are wanted. */
@@ -427,6 +444,9 @@ enum memos_status retrieval_vectors_score(struct retrieval_vectors *vectors,
         vectors, read, space, &encoder, docs_count >= SCORE_LOADS, &table, err);
     for (size_t i = 0; status == MEMOS_OK && i < docs_count; i++) {
         uint64_t row;
+        if (table && i + AHEAD < docs_count) {
+            doc_prefetch(table, docs[i + AHEAD]);
+        }
         if (!table) {
             status = entry_score(vectors, read, space->number, docs[i], &encoder, query, &codes,
                 &out_cosines[i], err);
