@@ -10,7 +10,9 @@
 #include <string.h>
 
 #define ALL_DOCS_MAX 4096u
-#define EACH_MAX ((size_t)512)       /* by words, by meaning, and of statements */
+#define EACH_LEAST ((size_t)128)      /* by words, by meaning, and of statements: so many, */
+#define EACH_TIMES ((size_t)8)        /* more when many hits are asked for, */
+#define EACH_MAX ((size_t)512)        /* but so many at most */
 #define STATEMENTS_MAX ((size_t)8192) /* that are compared to find the best of them */
 #define SAMPLE_MAX ((size_t)1024)     /* docs, to measure cosines by */
 
@@ -38,14 +40,28 @@ static enum memos_status docs_empty(
 static size_t docs_list(const struct memcube_docs *docs, size_t step, uint32_t *out)
 {
     size_t seen = 0, count = 0;
+    size_t next = 0; /* which of them is listed next */
     for (uint32_t at = 0; at < docs->docs_end; at += 64) {
-        for (uint64_t bits = docs->words[at / 64]; bits != 0; bits &= bits - 1) {
-            if (seen++ % step == 0) {
+        uint64_t bits = docs->words[at / 64];
+        const size_t here = (size_t)__builtin_popcountll(bits);
+        if (seen + here <= next) { /* with a large step, most words */
+            seen += here;
+            continue;
+        }
+        for (; bits != 0; bits &= bits - 1) {
+            if (seen++ == next) {
                 out[count++] = at + (uint32_t)__builtin_ctzll(bits);
+                next += step;
             }
         }
     }
     return count;
+}
+
+static size_t each_of(const struct searching *s)
+{
+    const size_t each = s->query->top_k * EACH_TIMES;
+    return each < EACH_LEAST ? EACH_LEAST : each > EACH_MAX ? EACH_MAX : each;
 }
 
 static enum memos_status score_cosines(
@@ -66,7 +82,8 @@ static enum memos_status score_cosines(
 static enum memos_status add_by_words(
     struct searching *s, struct memcube_docs *chosen, struct memos_error *err)
 {
-    struct retrieval_hit *hits = searching_take(s, EACH_MAX, sizeof *hits, err);
+    const size_t each = each_of(s);
+    struct retrieval_hit *hits = searching_take(s, each, sizeof *hits, err);
     size_t count = 0;
     if (!hits) {
         return MEMOS_NO_MEMORY;
@@ -74,8 +91,8 @@ static enum memos_status add_by_words(
     if (!s->ranking) {
         return MEMOS_OK;
     }
-    enum memos_status status = retrieval_ranking_best(
-        s->ranking, &s->wanted, EACH_MAX, false, s->arena, hits, &count, err);
+    enum memos_status status =
+        retrieval_ranking_best(s->ranking, &s->wanted, each, false, s->arena, hits, &count, err);
     for (size_t i = 0; status == MEMOS_OK && i < count; i++) {
         docs_add(chosen, hits[i].doc);
     }
@@ -92,7 +109,8 @@ static enum memos_status add_by_words(
 static enum memos_status add_by_meaning(
     struct searching *s, struct memcube_docs *chosen, struct memos_error *err)
 {
-    struct retrieval_vector_hit *hits = searching_take(s, EACH_MAX, sizeof *hits, err);
+    const size_t each = each_of(s);
+    struct retrieval_vector_hit *hits = searching_take(s, each, sizeof *hits, err);
     size_t count = 0;
     if (!hits) {
         return MEMOS_NO_MEMORY;
@@ -100,9 +118,8 @@ static enum memos_status add_by_meaning(
     if (!s->vectors) {
         return MEMOS_OK;
     }
-    enum memos_status status =
-        retrieval_vectors_search(s->retrieval->vectors, s->read, s->space, s->query->fingerprint,
-            s->query->vector, &s->wanted, EACH_MAX, hits, &count, &s->missing, err);
+    enum memos_status status = retrieval_vectors_search(s->retrieval->vectors, s->read, s->space,
+        s->query->fingerprint, s->query->vector, &s->wanted, each, hits, &count, &s->missing, err);
     for (size_t i = 0; status == MEMOS_OK && i < count; i++) {
         docs_add(chosen, hits[i].doc);
     }
@@ -153,7 +170,7 @@ static enum memos_status add_statements(
         near[i] = (struct near){docs[i], cosines[i]};
     }
     qsort(near, count, sizeof *near, near_compare);
-    for (size_t i = 0; i < count && i < EACH_MAX; i++) {
+    for (size_t i = 0; i < count && i < each_of(s); i++) {
         docs_add(chosen, near[i].doc);
     }
     return MEMOS_OK;
@@ -222,23 +239,24 @@ static enum memos_status choose_large(
 static enum memos_status rows_take(
     struct searching *s, const struct memcube_docs *chosen, struct memos_error *err)
 {
-    size_t docs_end = s->universe.docs_end, count = chosen->count;
+    const size_t words = s->universe.docs_end / 64 + 1, count = chosen->count;
+    s->chosen = *chosen;
     s->docs = searching_take(s, count + 1, sizeof *s->docs, err);
-    s->row_of = searching_take(s, docs_end + 1, sizeof *s->row_of, err);
-    s->bm25 = searching_take(s, docs_end + 1, sizeof *s->bm25, err);
+    s->row_base = searching_take(s, words, sizeof *s->row_base, err);
+    s->bm25 = searching_take(s, count + 1, sizeof *s->bm25, err);
     s->cosines = searching_take(s, count + 1, sizeof *s->cosines, err);
     s->known = searching_take(s, count + 1, sizeof *s->known, err);
     s->rows = searching_take(s, count + 1, sizeof *s->rows, err);
     s->relevance = searching_take(s, count + 1, sizeof *s->relevance, err);
-    if (!s->docs || !s->row_of || !s->bm25 || !s->cosines || !s->known || !s->rows ||
+    if (!s->docs || !s->row_base || !s->bm25 || !s->cosines || !s->known || !s->rows ||
         !s->relevance) {
         return MEMOS_NO_MEMORY;
     }
-    memset(s->row_of, 0xFF, (docs_end + 1) * sizeof *s->row_of); /* RETRIEVAL_FUSE_NOBODY */
-    memset(s->bm25, 0, (docs_end + 1) * sizeof *s->bm25);
+    memset(s->bm25, 0, (count + 1) * sizeof *s->bm25);
     s->docs_count = docs_list(chosen, 1, s->docs);
-    for (size_t i = 0; i < s->docs_count; i++) {
-        s->row_of[s->docs[i]] = (uint32_t)i;
+    for (size_t i = 0, before = 0; i < words; i++) {
+        s->row_base[i] = (uint32_t)before;
+        before += i * 64 < chosen->docs_end ? (size_t)__builtin_popcountll(chosen->words[i]) : 0;
     }
     return MEMOS_OK;
 }
@@ -253,7 +271,7 @@ static enum memos_status measure_rows(struct searching *s, struct memos_error *e
     }
     for (size_t i = 0; i < s->docs_count; i++) {
         if (searching_has(&s->live, s->docs[i])) {
-            s->fuse.bm25_max = fmax(s->fuse.bm25_max, (double)s->bm25[s->docs[i]]);
+            s->fuse.bm25_max = fmax(s->fuse.bm25_max, (double)s->bm25[i]);
             cosines[count++] = s->cosines[i];
         }
         s->missing += s->vectors && isnan(s->cosines[i]) && searching_has(&s->wanted, s->docs[i]);
@@ -269,8 +287,12 @@ static uint32_t row_at(const struct searching *s, const uint32_t *docs, size_t c
     if (i >= count) {
         return RETRIEVAL_FUSE_NOBODY;
     }
-    uint32_t row = s->row_of[docs[i]];
-    return row == RETRIEVAL_FUSE_NOBODY ? RETRIEVAL_FUSE_UNKNOWN : row;
+    if (!searching_has(&s->chosen, docs[i])) {
+        return RETRIEVAL_FUSE_UNKNOWN;
+    }
+    const uint64_t below = (UINT64_C(1) << (docs[i] % 64)) - 1;
+    return s->row_base[docs[i] / 64] +
+           (uint32_t)__builtin_popcountll(s->chosen.words[docs[i] / 64] & below);
 }
 
 /* What retrieval_fuse is told of a row, but the days that its text means. */
@@ -285,7 +307,7 @@ static void row_fill(struct searching *s, size_t row)
     size_t after_count = retrieval_features_beside(&s->features, doc, true, &s->universe, 2, after);
 
     *out = (struct retrieval_fuse_doc){
-        .bm25 = (double)s->bm25[doc],
+        .bm25 = (double)s->bm25[row],
         .cosine = (double)s->cosines[row],
         .user = (known->flags & RETRIEVAL_FEATURE_MACHINE) == 0,
         .named = s->named != 0 && known->speaker == s->named,
@@ -334,7 +356,7 @@ static enum memos_status rows_make(
 {
     enum memos_status status = rows_take(s, chosen, err);
     if (status == MEMOS_OK && s->ranking) {
-        status = retrieval_ranking_scores(s->ranking, chosen, s->bm25, err);
+        status = retrieval_ranking_scores(s->ranking, chosen, s->docs, s->bm25, err);
         s->fuse.ideal = retrieval_ranking_ideal(s->ranking);
     }
     if (status == MEMOS_OK) {

@@ -14,6 +14,7 @@
 #include <faiss/index_factory.h>
 #include <faiss/index_io.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -152,6 +153,23 @@ FaissIndexIVF *faiss_IndexIVF_cast(FaissIndex *index)
 size_t faiss_IndexIVF_nlist(const FaissIndexIVF *index)
 {
     return static_cast<const faiss::IndexIVF *>(cpp(index))->nlist;
+}
+
+FaissIndex *faiss_IndexIVF_quantizer(const FaissIndexIVF *index)
+{
+    return c(static_cast<const faiss::IndexIVF *>(cpp(index))->quantizer);
+}
+
+size_t faiss_IndexIVF_get_list_size(const FaissIndexIVF *index, size_t list_no)
+{
+    return static_cast<const faiss::IndexIVF *>(cpp(index))->get_list_size(list_no);
+}
+
+void faiss_IndexIVF_invlists_get_ids(const FaissIndexIVF *index, size_t list_no, idx_t *invlist)
+{
+    const auto *ivf = static_cast<const faiss::IndexIVF *>(cpp(index));
+    faiss::InvertedLists::ScopedIds ids(ivf->invlists, list_no);
+    std::copy(ids.get(), ids.get() + ivf->get_list_size(list_no), invlist);
 }
 
 int faiss_ParameterSpace_new(FaissParameterSpace **space)

@@ -325,11 +325,17 @@ static enum memos_status index_add(void *self, struct memcube_txn *txn,
 {
     struct retrieval_features *features = self;
     struct records records = {features, txn, doc->space};
+    struct retrieval_feature before;
     struct made made;
-    enum memos_status status = MEMOS_OK;
 
+    enum memos_status status = record_read(&records, doc->doc, &before, err);
+    if ((before.flags & RETRIEVAL_FEATURE_THERE) != 0 ||
+        ((uint64_t)doc->space << 32 | doc->doc) ==
+            atomic_load_explicit(&features->erased_last, memory_order_relaxed)) {
+        atomic_store_explicit(&features->repaired, true, memory_order_release);
+    }
     make(features, doc, &made);
-    if (made.ranges_bytes > 0) {
+    if (status == MEMOS_OK && made.ranges_bytes > 0) {
         uint8_t key[RETRIEVAL_FEATURE_KEY_BYTES];
         status = memcube_put(txn, features->date, retrieval_feature_key(key, doc->space, doc->doc),
             memos_bytes_make(made.ranges, made.ranges_bytes), err);
@@ -355,6 +361,8 @@ static enum memos_status index_erase(
     struct retrieval_feature feature;
     uint8_t key[RETRIEVAL_FEATURE_KEY_BYTES];
 
+    atomic_store_explicit(
+        &features->erased_last, (uint64_t)space << 32 | doc, memory_order_relaxed);
     enum memos_status status = memcube_delete(txn, features->date,
         retrieval_feature_key(key, space, doc), memos_bytes_make(NULL, 0), err);
     if (status == MEMOS_OK || status == MEMOS_NOT_FOUND) {
@@ -441,6 +449,10 @@ enum memos_status retrieval_features_create(const struct retrieval_statements *s
     if (!features) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for the feature index");
     }
+    if (pthread_mutex_init(&features->lock, NULL) != 0) {
+        free(features);
+        return memos_fail(err, MEMOS_INTERNAL, "a lock cannot be made");
+    }
     features->statements = statements;
     features->index = (struct memcube_index){
         .name = "feat",
@@ -456,8 +468,12 @@ enum memos_status retrieval_features_create(const struct retrieval_statements *s
 
 void retrieval_features_destroy(struct retrieval_features **features)
 {
-    free(*features);
-    *features = NULL;
+    if (*features) {
+        retrieval_speakers_free(&(*features)->speakers);
+        (void)pthread_mutex_destroy(&(*features)->lock);
+        free(*features);
+        *features = NULL;
+    }
 }
 
 struct memcube_index *retrieval_features_index(struct retrieval_features *features)

@@ -66,29 +66,39 @@ void retrieval_features_destroy(struct retrieval_features **features); /* takes 
 /* What to hand to memcube_store_open. Lives as long as the features. */
 struct memcube_index *retrieval_features_index(struct retrieval_features *features);
 
-/* All records of a space, as a snapshot has them. */
+/* The records of a space, as a snapshot has them; read when they are looked at. */
 struct retrieval_features_view {
-    const uint8_t **chunks; /* NULL where there is none */
+    const struct retrieval_features *features;
+    struct memcube_txn *txn;
+    uint32_t space;
+    const uint8_t **chunks; /* NULL: not read yet */
     size_t chunks_count;
+    enum memos_status status; /* of the first read that failed: a failed record reads as none */
+    struct memos_error error;
 };
 
-/* Views die with the transaction; memory comes from arena. CORRUPT, NO_MEMORY. */
+/* Views die with the transaction; memory comes from arena. A view is one thread's. NO_MEMORY. */
 MEMOS_MUST_USE enum memos_status retrieval_features_load(const struct retrieval_features *features,
     struct memcube_txn *txn, uint32_t space, uint32_t docs_end, struct memos_arena *arena,
     struct retrieval_features_view *out, struct memos_error *err);
 
+/* Could everything be read that was looked at? CORRUPT, IO. */
+MEMOS_MUST_USE enum memos_status retrieval_features_view_check(
+    const struct retrieval_features_view *view, struct memos_error *err);
+
 /* The record of a doc; false, and zeros, when there is none. */
 bool retrieval_feature_get(
-    const struct retrieval_features_view *view, uint32_t doc, struct retrieval_feature *out);
+    struct retrieval_features_view *view, uint32_t doc, struct retrieval_feature *out);
 
 /* The docs before (or after) a doc in its conversation that are in `visible`, nearest first; how
  * many of count_max there are. */
-size_t retrieval_features_beside(const struct retrieval_features_view *view, uint32_t doc,
-    bool after, const struct memcube_docs *visible, size_t count_max, uint32_t *out);
+size_t retrieval_features_beside(struct retrieval_features_view *view, uint32_t doc, bool after,
+    const struct memcube_docs *visible, size_t count_max, uint32_t *out);
 
 /* Of the speakers of `visible` docs, the one that is among `names` (sorted hashes); 0 when there is
- * none, or more than one. */
-uint32_t retrieval_features_named(const struct retrieval_features_view *view,
+ * none, or more than one. The view is of this snapshot. */
+uint32_t retrieval_features_named(struct retrieval_features *features, struct memcube_read *read,
+    const struct memcube_space *space, struct retrieval_features_view *view,
     const struct memcube_docs *visible, const uint32_t *names, size_t names_count);
 
 /* The days that a doc's text means, at most RETRIEVAL_FEATURE_RANGES_MAX; 0 when none. */

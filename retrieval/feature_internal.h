@@ -4,7 +4,9 @@
 
 #include "retrieval/feature.h"
 
+#include <pthread.h>
 #include <sodium.h>
+#include <stdatomic.h>
 
 #define RETRIEVAL_FEATURE_KEY_BYTES 8
 #define RETRIEVAL_SESSION_KEY_BYTES 12
@@ -14,7 +16,16 @@ struct retrieval_features {
     struct memcube_index index;
     const struct retrieval_statements *statements;
     memcube_table doc, session, date;
+
+    pthread_mutex_t lock; /* Sync: guards the speakers */
+    struct retrieval_speakers *speakers;
+    _Atomic bool repaired;        /* a record was written over: nothing is kept in memory */
+    _Atomic uint64_t erased_last; /* the last doc erased, behind its space's 32 bits: one that a
+                                     repair makes anew is erased just before */
 };
+
+/* Speakers in memory (feature_speakers.c). */
+void retrieval_speakers_free(struct retrieval_speakers **all);
 
 /* Keys of feat.doc (by chunk) and feat.date (by doc). */
 struct memos_bytes retrieval_feature_key(

@@ -79,51 +79,65 @@ enum memos_status retrieval_features_load(const struct retrieval_features *featu
     struct memcube_txn *txn, uint32_t space, uint32_t docs_end, struct memos_arena *arena,
     struct retrieval_features_view *out, struct memos_error *err)
 {
-    struct memcube_cursor *cursor = NULL;
-    uint8_t key_bytes[RETRIEVAL_FEATURE_KEY_BYTES];
-    struct memos_bytes key = retrieval_feature_key(key_bytes, space, 0), value;
-    enum memcube_move move = MEMCUBE_AT_OR_AFTER;
-
-    out->chunks_count = docs_end / RETRIEVAL_FEATURE_CHUNK_DOCS + 1;
+    *out = (struct retrieval_features_view){.features = features,
+        .txn = txn,
+        .space = space,
+        .chunks_count = docs_end / RETRIEVAL_FEATURE_CHUNK_DOCS + 1};
     out->chunks = memos_arena_take(arena, out->chunks_count, sizeof *out->chunks);
     if (!out->chunks) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory to search %u docs", docs_end);
     }
     memset(out->chunks, 0, out->chunks_count * sizeof *out->chunks);
-    enum memos_status status = memcube_cursor_open(txn, features->doc, &cursor, err);
-    while (status == MEMOS_OK) {
-        status = memcube_cursor_move(cursor, move, &key, &value, err);
-        struct memos_reader reader = memos_reader_of(key);
-        if (status != MEMOS_OK || memos_read_u32_be(&reader) != space) {
-            break;
-        }
-        uint32_t chunk = memos_read_u32_be(&reader);
-        if (chunk >= out->chunks_count) {
-            break;
-        }
-        if (!memos_reader_done(&reader) || value.size != RETRIEVAL_FEATURE_CHUNK_BYTES) {
-            status = memos_fail(err, MEMOS_CORRUPT, "feature index: a chunk of records is broken");
-            break;
-        }
-        out->chunks[chunk] = value.data;
-        move = MEMCUBE_NEXT;
-    }
-    memcube_cursor_close(&cursor);
-    return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
+    return MEMOS_OK;
 }
 
-static const uint8_t *record_at(const struct retrieval_features_view *view, uint32_t doc)
+enum memos_status retrieval_features_view_check(
+    const struct retrieval_features_view *view, struct memos_error *err)
 {
-    size_t chunk = doc / RETRIEVAL_FEATURE_CHUNK_DOCS;
-    if (chunk >= view->chunks_count || !view->chunks[chunk]) {
+    if (view->status != MEMOS_OK && err) {
+        *err = view->error;
+    }
+    return view->status;
+}
+
+/* A chunk's records; zeros where there are none or they cannot be read. */
+static const uint8_t *chunk_read(struct retrieval_features_view *view, uint32_t chunk)
+{
+    static const uint8_t nothing[RETRIEVAL_FEATURE_CHUNK_BYTES];
+    uint8_t key[RETRIEVAL_FEATURE_KEY_BYTES];
+    struct memos_error error;
+    struct memos_bytes value;
+
+    enum memos_status status = memcube_get(view->txn, view->features->doc,
+        retrieval_feature_key(key, view->space, chunk), &value, &error);
+    if (status == MEMOS_OK && value.size == RETRIEVAL_FEATURE_CHUNK_BYTES) {
+        return value.data;
+    }
+    if (status == MEMOS_OK) {
+        status = memos_fail(&error, MEMOS_CORRUPT, "feature index: a chunk of records is broken");
+    }
+    if (status != MEMOS_NOT_FOUND && view->status == MEMOS_OK) {
+        view->status = status;
+        view->error = error;
+    }
+    return nothing;
+}
+
+static const uint8_t *record_at(struct retrieval_features_view *view, uint32_t doc)
+{
+    const uint32_t chunk = doc / RETRIEVAL_FEATURE_CHUNK_DOCS;
+    if (chunk >= view->chunks_count) {
         return NULL;
+    }
+    if (!view->chunks[chunk]) {
+        view->chunks[chunk] = chunk_read(view, chunk);
     }
     return view->chunks[chunk] +
            (size_t)(doc % RETRIEVAL_FEATURE_CHUNK_DOCS) * RETRIEVAL_FEATURE_BYTES;
 }
 
 bool retrieval_feature_get(
-    const struct retrieval_features_view *view, uint32_t doc, struct retrieval_feature *out)
+    struct retrieval_features_view *view, uint32_t doc, struct retrieval_feature *out)
 {
     const uint8_t *at = record_at(view, doc);
     *out = at ? retrieval_feature_decode(at) : (struct retrieval_feature){.flags = 0};
@@ -140,8 +154,8 @@ static bool docs_has(const struct memcube_docs *docs, uint32_t doc)
     return doc < docs->docs_end && (docs->words[doc / 64] >> (doc % 64) & 1) != 0;
 }
 
-size_t retrieval_features_beside(const struct retrieval_features_view *view, uint32_t doc,
-    bool after, const struct memcube_docs *visible, size_t count_max, uint32_t *out)
+size_t retrieval_features_beside(struct retrieval_features_view *view, uint32_t doc, bool after,
+    const struct memcube_docs *visible, size_t count_max, uint32_t *out)
 {
     const uint8_t *at = record_at(view, doc);
     size_t count = 0;
@@ -156,46 +170,6 @@ size_t retrieval_features_beside(const struct retrieval_features_view *view, uin
         at = record_at(view, next);
     }
     return count;
-}
-
-static bool is_among(const uint32_t *names, size_t count, uint32_t name)
-{
-    size_t low = 0, high = count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (names[middle] < name) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < count && names[low] == name;
-}
-
-uint32_t retrieval_features_named(const struct retrieval_features_view *view,
-    const struct memcube_docs *visible, const uint32_t *names, size_t names_count)
-{
-    uint64_t some = 0; /* one bit for each name: most speakers are told apart by it */
-    uint32_t found = 0, last = 0;
-    for (size_t i = 0; i < names_count; i++) {
-        some |= UINT64_C(1) << (names[i] % 64);
-    }
-    for (uint32_t at = 0; some != 0 && at < visible->docs_end; at += 64) {
-        for (uint64_t bits = visible->words[at / 64]; bits != 0; bits &= bits - 1) {
-            const uint8_t *record = record_at(view, at + (uint32_t)__builtin_ctzll(bits));
-            uint32_t speaker = record ? read_u32(record + 24) : 0;
-            if (speaker == 0 || speaker == last || (some >> (speaker % 64) & 1) == 0 ||
-                speaker == found || !is_among(names, names_count, speaker)) {
-                last = speaker;
-                continue;
-            }
-            if (found != 0) {
-                return 0;
-            }
-            found = last = speaker;
-        }
-    }
-    return found;
 }
 
 enum memos_status retrieval_features_ranges(const struct retrieval_features *features,

@@ -205,12 +205,14 @@ static enum memos_status tails_add(const struct walk *walk, const struct retriev
     enum memos_status status = retrieval_entry_view(walk->value, &entry, err);
     size_t at = 0;
     for (size_t i = 0; status == MEMOS_OK && i < terms_count; i++) {
+        if (walk->doc <= retrieval_merged_through(merged, terms[i].hash)) {
+            continue;
+        }
         at = retrieval_entry_find(&entry, at, terms[i].hash);
         if (at == entry.terms_count) {
             break;
         }
-        if (retrieval_entry_term(&entry, at) == terms[i].hash &&
-            walk->doc > retrieval_merged_through(merged, terms[i].hash)) {
+        if (retrieval_entry_term(&entry, at) == terms[i].hash) {
             struct retrieval_posting posting = {walk->doc, retrieval_entry_count(&entry, at)};
             (void)retrieval_posting_write(tails[i].postings + tails[i].postings_bytes, posting);
             tails[i].postings_bytes += RETRIEVAL_POSTING_BYTES;

@@ -152,6 +152,16 @@ enum memos_status retrieval_entry_view(
 size_t retrieval_entry_find(const struct retrieval_entry_view *entry, size_t from, uint64_t term)
 {
     size_t low = from, high = entry->terms_count;
+    /* Terms are hashes, evenly spread: look where it should be, and a few places around. */
+    const size_t guess = (size_t)(((term >> 32) * (uint64_t)high) >> 32);
+    const size_t around = 4;
+    if (guess > low + around && retrieval_entry_term(entry, guess - around - 1) < term) {
+        low = guess - around;
+    }
+    if (guess + around < high && guess + around >= low &&
+        retrieval_entry_term(entry, guess + around) >= term) {
+        high = guess + around;
+    }
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         if (retrieval_entry_term(entry, middle) < term) {

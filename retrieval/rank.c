@@ -14,6 +14,9 @@
 
 #define DOC_END UINT32_MAX
 
+#define LONG_LIST 2048u /* postings: so many are counted by what is not live, */
+#define GONE_PART 8u    /* when that is at most so small a part of them */
+
 /* ---- lengths ------------------------------------------------------------------------------- */
 
 struct lengths {
@@ -24,6 +27,21 @@ struct lengths {
 static bool docs_has(const struct memcube_docs *docs, uint32_t doc)
 {
     return doc < docs->docs_end && (docs->words[doc / 64] >> (doc % 64) & 1) != 0;
+}
+
+/* The first of some docs from `doc` on; DOC_END: there is none. */
+static uint32_t docs_next(const struct memcube_docs *docs, uint32_t doc)
+{
+    if (doc >= docs->docs_end) {
+        return DOC_END;
+    }
+    const uint32_t words = (docs->docs_end + 63) / 64;
+    uint32_t word = doc / 64;
+    uint64_t bits = docs->words[word] & (~UINT64_C(0) << (doc % 64));
+    while (bits == 0 && ++word < words) {
+        bits = docs->words[word];
+    }
+    return bits == 0 ? DOC_END : word * 64 + (uint32_t)__builtin_ctzll(bits);
 }
 
 static uint32_t length_of(const struct lengths *lengths, uint32_t doc)
@@ -73,6 +91,20 @@ static enum memos_status lengths_load(struct lengths *lengths, memcube_table tab
     return status == MEMOS_NOT_FOUND ? MEMOS_OK : status;
 }
 
+/* Add 64 docs' lengths, which lie side by side, to what is measured. */
+static void lengths_add_word(const uint8_t *at, uint64_t *total, uint32_t *least)
+{
+    uint32_t sum = 0;
+    uint16_t low = UINT16_MAX;
+    for (size_t i = 0; i < 64; i++) {
+        const uint16_t length = (uint16_t)(at[2 * i] | at[2 * i + 1] << 8);
+        sum += length;
+        low = length < low ? length : low;
+    }
+    *total += sum;
+    *least = low < *least ? low : *least;
+}
+
 /* Mean and least length of some docs (1 when there are none). */
 static void lengths_measure(const struct lengths *lengths, const struct memcube_docs *docs,
     double *out_mean, uint32_t *out_least)
@@ -80,7 +112,15 @@ static void lengths_measure(const struct lengths *lengths, const struct memcube_
     uint64_t total = 0, count = 0;
     uint32_t least = UINT32_MAX;
     for (uint32_t at = 0; at < docs->docs_end; at += 64) {
-        for (uint64_t bits = docs->words[at / 64]; bits != 0; bits &= bits - 1) {
+        const size_t chunk = at / RETRIEVAL_CHUNK_DOCS;
+        uint64_t bits = docs->words[at / 64];
+        if (bits == UINT64_MAX && chunk < lengths->chunks_count && lengths->chunks[chunk]) {
+            lengths_add_word(
+                lengths->chunks[chunk] + (at % RETRIEVAL_CHUNK_DOCS) * 2, &total, &least);
+            count += 64;
+            continue;
+        }
+        for (; bits != 0; bits &= bits - 1) {
             uint32_t length = length_of(lengths, at + (uint32_t)__builtin_ctzll(bits));
             total += length;
             count++;
@@ -108,6 +148,7 @@ struct list {
 struct retrieval_ranking {
     struct retrieval_rank_query query;
     const struct memcube_docs *wanted; /* of the pass that is made */
+    struct memcube_docs gone;          /* docs that are not live */
     struct lengths lengths;
     double mean;
     double ideal;   /* the score of a doc of mean length with every term once */
@@ -177,33 +218,54 @@ static void list_gallop(struct list *list, uint32_t doc)
     list->at += low * RETRIEVAL_POSTING_BYTES;
 }
 
-/* Go to the first wanted posting at or after `doc`. */
+/* Go to the first wanted posting at or after `doc`. What is wanted and what the list has take turns
+ * in naming the next place, so that the rarer of the two says how many steps it takes. */
 static enum memos_status list_seek(
     struct retrieval_ranking *ranking, struct list *list, uint32_t doc, struct memos_error *err)
 {
     const struct memcube_docs *wanted = ranking->wanted;
-    while (list->at != list->end) {
+    while (list->at != list->end && doc != DOC_END) {
         /* A piece that ends before doc is passed over without a look at its inside. */
         if (retrieval_posting_read(list->end - RETRIEVAL_POSTING_BYTES).doc < doc) {
-            list->at = list->end;
-        } else {
-            list_gallop(list, doc);
-        }
-        for (; list->at != list->end; list->at += RETRIEVAL_POSTING_BYTES) {
-            struct retrieval_posting found = retrieval_posting_read(list->at);
-            ranking->work.postings++;
-            if (docs_has(wanted, found.doc)) {
-                list->doc = found.doc;
-                list->count = found.count;
-                return MEMOS_OK;
+            enum memos_status status = list_piece(list, false, err);
+            if (status != MEMOS_OK) {
+                return status;
             }
+            continue;
         }
+        list_gallop(list, doc);
+        struct retrieval_posting found = retrieval_posting_read(list->at);
+        ranking->work.postings++;
+        if (docs_has(wanted, found.doc)) {
+            list->doc = found.doc;
+            list->count = found.count;
+            return MEMOS_OK;
+        }
+        doc = docs_next(wanted, found.doc + 1);
+    }
+    list->doc = DOC_END;
+    return MEMOS_OK;
+}
+
+/* Go on from the current posting to the next wanted one. */
+static enum memos_status list_next(
+    struct retrieval_ranking *ranking, struct list *list, struct memos_error *err)
+{
+    list->at += RETRIEVAL_POSTING_BYTES;
+    if (list->at == list->end) {
         enum memos_status status = list_piece(list, false, err);
-        if (status != MEMOS_OK) {
+        if (status != MEMOS_OK || list->at == list->end) {
+            list->doc = DOC_END;
             return status;
         }
     }
-    list->doc = DOC_END;
+    struct retrieval_posting found = retrieval_posting_read(list->at);
+    if (!docs_has(ranking->wanted, found.doc)) {
+        return list_seek(ranking, list, docs_next(ranking->wanted, found.doc), err);
+    }
+    ranking->work.postings++;
+    list->doc = found.doc;
+    list->count = found.count;
     return MEMOS_OK;
 }
 
@@ -214,23 +276,62 @@ static double term_once(const struct retrieval_term *term, double docs, double w
     return share * (double)term->count * log(1.0 + (docs - with + 0.5) / (with + 0.5));
 }
 
-/* Look at all postings of a term once, for its statistics: how many live docs have it, and the most
- * that it can give. */
+/* Look at all postings of a term once: how many live docs have it, and how often one at most. */
+static enum memos_status list_count(struct retrieval_ranking *ranking, struct list *list,
+    uint32_t *out_found, uint32_t *out_count_max, struct memos_error *err)
+{
+    enum memos_status status = list_piece(list, true, err);
+    *out_found = *out_count_max = 0;
+    while (status == MEMOS_OK && list->at != list->end) {
+        ranking->work.postings += (uint64_t)(list->end - list->at) / RETRIEVAL_POSTING_BYTES;
+        for (; list->at != list->end; list->at += RETRIEVAL_POSTING_BYTES) {
+            struct retrieval_posting posting = retrieval_posting_read(list->at);
+            *out_found += docs_has(ranking->query.live, posting.doc);
+            *out_count_max = posting.count > *out_count_max ? posting.count : *out_count_max;
+        }
+        status = list_piece(list, false, err);
+    }
+    return status;
+}
+
+/* As that, of a long list in a space where few docs are not live: only those are looked for in it.
+ * How often a doc has the term is then not known. */
+static enum memos_status list_count_gone(struct retrieval_ranking *ranking, struct list *list,
+    uint64_t postings, uint32_t *out_found, uint32_t *out_count_max, struct memos_error *err)
+{
+    uint64_t gone = 0;
+    ranking->wanted = &ranking->gone;
+    enum memos_status status = list_piece(list, true, err);
+    if (status == MEMOS_OK) {
+        status = list_seek(ranking, list, docs_next(&ranking->gone, 0), err);
+    }
+    while (status == MEMOS_OK && list->doc != DOC_END) {
+        gone++;
+        status = list_next(ranking, list, err);
+    }
+    *out_found = (uint32_t)(postings - gone);
+    *out_count_max = RETRIEVAL_COUNT_MAX;
+    return status;
+}
+
+/* A term's statistics: how many live docs have it, and the most that it can give. */
 static enum memos_status list_measure(struct retrieval_ranking *ranking, struct list *list,
     const struct retrieval_term *term, struct memos_error *err)
 {
     const struct retrieval_rank_query *query = &ranking->query;
     uint32_t found = 0, count_max = 0;
+    uint64_t postings = 0;
 
-    enum memos_status status = list_piece(list, true, err);
-    while (status == MEMOS_OK && list->at != list->end) {
-        ranking->work.postings += (uint64_t)(list->end - list->at) / RETRIEVAL_POSTING_BYTES;
-        for (; list->at != list->end; list->at += RETRIEVAL_POSTING_BYTES) {
-            struct retrieval_posting posting = retrieval_posting_read(list->at);
-            found += docs_has(query->live, posting.doc);
-            count_max = posting.count > count_max ? posting.count : count_max;
-        }
-        status = list_piece(list, false, err);
+    enum memos_status status =
+        list->cursor ? memcube_cursor_count(list->cursor, &postings, err) : MEMOS_OK;
+    postings += list->tail->postings_bytes / RETRIEVAL_POSTING_BYTES;
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    if (postings >= LONG_LIST && (uint64_t)ranking->gone.count * GONE_PART <= postings) {
+        status = list_count_gone(ranking, list, postings, &found, &count_max, err);
+    } else {
+        status = list_count(ranking, list, &found, &count_max, err);
     }
     double docs = (double)query->live->count;
     double with = found < query->live->count ? (double)found : docs;
@@ -378,7 +479,7 @@ static enum memos_status score_doc(
         if (list->doc == doc) {
             list_score(list, damped);
             sum += list->score;
-            status = list_seek(ranking, list, doc + 1, err);
+            status = list_next(ranking, list, err);
             if (status != MEMOS_OK) {
                 return status;
             }
@@ -439,13 +540,36 @@ static enum memos_status rank_docs(struct retrieval_ranking *ranking, struct mem
     }
 }
 
+/* Docs that may have postings and are not live. */
+static enum memos_status gone_make(struct retrieval_ranking *ranking, uint32_t docs_end,
+    struct memos_arena *arena, struct memos_error *err)
+{
+    const struct memcube_docs *live = ranking->query.live;
+    struct memcube_docs *gone = &ranking->gone;
+    const size_t words = docs_end / 64 + 1;
+
+    *gone = (struct memcube_docs){.docs_end = docs_end};
+    gone->words = memos_arena_take(arena, words, sizeof *gone->words);
+    if (!gone->words) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory to search %u docs", docs_end);
+    }
+    for (size_t i = 0; i < words; i++) {
+        uint64_t bits = i * 64 < live->docs_end ? ~live->words[i] : ~UINT64_C(0);
+        bits &= i == words - 1 ? (UINT64_C(1) << (docs_end % 64)) - 1 : ~UINT64_C(0);
+        gone->words[i] = bits;
+        gone->count += (uint32_t)__builtin_popcountll(bits);
+    }
+    return MEMOS_OK;
+}
+
 /* Memory, lengths and lists for a query. */
 static enum memos_status ranking_begin(struct retrieval_ranking *ranking,
     const struct retrieval_tables *tables, struct memcube_txn *txn, struct memos_arena *arena,
     struct memos_error *err)
 {
     const struct retrieval_rank_query *query = &ranking->query;
-    uint32_t live_end = query->live->docs_end, wanted_end = query->wanted->docs_end;
+    const uint32_t live_end = query->live->docs_end, wanted_end = query->wanted->docs_end;
+    const uint32_t docs_end = live_end > wanted_end ? live_end : wanted_end;
     struct retrieval_tail *tails;
     uint32_t least;
 
@@ -454,8 +578,11 @@ static enum memos_status ranking_begin(struct retrieval_ranking *ranking,
         return memos_fail(
             err, MEMOS_NO_MEMORY, "no memory to search for %zu terms", query->terms_count);
     }
-    enum memos_status status = lengths_load(&ranking->lengths, tables->len, txn, query->space,
-        live_end > wanted_end ? live_end : wanted_end, arena, err);
+    enum memos_status status = gone_make(ranking, docs_end, arena, err);
+    if (status == MEMOS_OK) {
+        status =
+            lengths_load(&ranking->lengths, tables->len, txn, query->space, docs_end, arena, err);
+    }
     if (status != MEMOS_OK) {
         return status;
     }
@@ -507,15 +634,19 @@ double retrieval_ranking_ideal(const struct retrieval_ranking *ranking)
 }
 
 enum memos_status retrieval_ranking_scores(struct retrieval_ranking *ranking,
-    const struct memcube_docs *wanted, float *scores, struct memos_error *err)
+    const struct memcube_docs *wanted, const uint32_t *docs, float *scores, struct memos_error *err)
 {
     enum memos_status status = lists_rewind(ranking, wanted, err);
     for (size_t i = 0; i < ranking->lists_count && status == MEMOS_OK; i++) {
         struct list *list = &ranking->lists[i];
+        size_t at = 0;
         while (status == MEMOS_OK && list->doc != DOC_END) {
             list_score(list, damping(ranking, length_of(&ranking->lengths, list->doc)));
-            scores[list->doc] += (float)list->score;
-            status = list_seek(ranking, list, list->doc + 1, err);
+            while (docs[at] != list->doc) {
+                at++;
+            }
+            scores[at] += (float)list->score;
+            status = list_next(ranking, list, err);
         }
     }
     return status;

@@ -49,9 +49,10 @@ void retrieval_ranking_close(struct retrieval_ranking **ranking); /* takes NULL 
  * with every term of the question once. */
 double retrieval_ranking_ideal(const struct retrieval_ranking *ranking);
 
-/* Add each wanted doc's score to scores[doc] (wanted->docs_end of them). */
+/* Add each wanted doc's score to scores. docs: the wanted ones in order, scores: one for each. */
 MEMOS_MUST_USE enum memos_status retrieval_ranking_scores(struct retrieval_ranking *ranking,
-    const struct memcube_docs *wanted, float *scores, struct memos_error *err);
+    const struct memcube_docs *wanted, const uint32_t *docs, float *scores,
+    struct memos_error *err);
 
 /* The best of `wanted`, as retrieval_rank. */
 MEMOS_MUST_USE enum memos_status retrieval_ranking_best(struct retrieval_ranking *ranking,

@@ -87,14 +87,14 @@ enum memos_status retrieval_neighbours(struct retrieval *retrieval, struct memcu
     size_t *out_after_count, struct memos_error *err)
 {
     struct retrieval_features_view view;
-    enum memos_status status = retrieval_features_load(retrieval->features,
-        memcube_read_txn(read), space->number, visible->docs_end, memcube_read_arena(read), &view,
-        err);
+    enum memos_status status = retrieval_features_load(retrieval->features, memcube_read_txn(read),
+        space->number, visible->docs_end, memcube_read_arena(read), &view, err);
     if (status == MEMOS_OK) {
         *out_before_count =
             retrieval_features_beside(&view, doc, false, visible, count_max, out_before);
         *out_after_count =
             retrieval_features_beside(&view, doc, true, visible, count_max, out_after);
+        status = retrieval_features_view_check(&view, err);
     }
     return status;
 }

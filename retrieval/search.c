@@ -95,7 +95,8 @@ static enum memos_status find_named(struct searching *s, struct memos_error *err
     }
     retrieval_name_key(s->space->secret, key);
     size_t count = retrieval_question_names(s->query->text, key, names);
-    s->named = retrieval_features_named(&s->features, &s->live, names, count);
+    s->named = retrieval_features_named(
+        s->retrieval->features, s->read, s->space, &s->features, &s->live, names, count);
     return MEMOS_OK;
 }
 
@@ -244,6 +245,9 @@ static enum memos_status search_hybrid(
     status = searching_begin(s, terms, err);
     if (status == MEMOS_OK) {
         status = searching_candidates(s, err);
+    }
+    if (status == MEMOS_OK) {
+        status = retrieval_features_view_check(&s->features, err);
     }
     if (status == MEMOS_OK) {
         status = searching_settle(s, out, out_count, err);

@@ -35,15 +35,16 @@ struct searching {
 
     struct retrieval_question question;
     struct retrieval_features_view features;
-    uint32_t named;                     /* the one speaker that the question names; 0: none */
-    struct retrieval_ranking *ranking;  /* NULL: the question has no words */
+    uint32_t named;                    /* the one speaker that the question names; 0: none */
+    struct retrieval_ranking *ranking; /* NULL: the question has no words */
 
     /* Rows: the docs that are looked at, in the order of their numbers. */
     uint32_t *docs;
     size_t docs_count;
-    uint32_t *row_of; /* by doc; RETRIEVAL_FUSE_NOBODY: no row */
-    float *bm25;      /* by doc */
-    float *cosines;   /* by row; NaN: no vector */
+    struct memcube_docs chosen;      /* the same docs, and */
+    uint32_t *row_base;              /* for each 64 docs, how many of them come before */
+    float *bm25;                     /* by row */
+    float *cosines;                  /* by row; NaN: no vector */
     struct retrieval_feature *known; /* by row */
     struct retrieval_fuse_doc *rows;
     double *relevance; /* by row */

@@ -3,6 +3,7 @@
  * An index is made from the rows of a table as they lie, so that its labels are row numbers. One
  * that comes from a file was made from another table of the same docs: its labels are then looked
  * up once, and rows that it does not have are scanned exactly, as are those that came after it. */
+#include "retrieval/ann_lists.h"
 #include "retrieval/vectors_table.h"
 
 #include <stdlib.h>
@@ -12,11 +13,13 @@
 #define GONE_PART 10u /* or has gone; smaller parts wait until no more go */
 #define WIDER 4u      /* candidates for each hit that is wanted, and as many as these */
 #define WIDER_LEAST 64u
-#define RETRY_PART 4u /* after a failure, when there are so much (a fourth) more rows */
+#define HIDDEN_MAX 1024u /* docs not wanted: of so few, each row's is not looked up */
+#define RETRY_PART 4u    /* after a failure, when there are so much (a fourth) more rows */
 
 struct retrieval_vec_ann {
     struct retrieval_ann *ann;
-    unsigned users; /* the table among them; under the table's ann_lock */
+    struct retrieval_ann_lists *lists; /* NULL: it has none */
+    unsigned users;                    /* the table among them; under the table's ann_lock */
     uint64_t labels;
     uint32_t *rows;     /* of each label; NO_ROW; NULL: the same numbers */
     uint64_t rest_from; /* rows from here on came later */
@@ -30,6 +33,7 @@ static void ann_free(struct retrieval_vec_ann *ann)
 {
     if (ann) {
         retrieval_ann_free(&ann->ann);
+        retrieval_ann_lists_free(&ann->lists);
         free(ann->rows);
         free(ann->rest);
         free(ann);
@@ -110,11 +114,80 @@ static uint64_t *labels_wanted(const struct retrieval_vec_table *table,
     return bits;
 }
 
+/* Mark a row whose doc is wanted. */
+static bool mark_row(const struct retrieval_vec_table *table, uint64_t row,
+    const struct memcube_docs *wanted, uint64_t *marks)
+{
+    const struct retrieval_vec_block *block = retrieval_vec_block_at(table, row);
+    if (!retrieval_vec_wanted(wanted, block->docs[row % RETRIEVAL_VEC_BLOCK_ROWS])) {
+        return false;
+    }
+    marks[row / 64] |= UINT64_C(1) << (row % 64);
+    return true;
+}
+
+/* Mark the wanted rows of the nearest lists: of fewer wanted, in more lists, until there are some
+ * times as many as are asked for. */
+static enum memos_status lists_mark(const struct retrieval_vec_table *table,
+    const struct retrieval_vec_ann *ann, const float *query, const struct memcube_docs *wanted,
+    size_t top_k, struct memos_arena *arena, struct retrieval_vec_candidates *out,
+    struct memos_error *err)
+{
+    const struct retrieval_ann_lists *lists = ann->lists;
+    const uint64_t share = ann->labels / (wanted->count ? wanted->count : 1);
+    const uint64_t effort = lists->effort * (share > 1 ? share : 1);
+    const uint32_t hidden = wanted->docs_end - wanted->count;
+    /* A look at each row's doc costs as much as its score, almost: not for a few. The scan drops
+     * what is not wanted, too. */
+    const bool check = hidden > HIDDEN_MAX;
+    const size_t most = top_k * WIDER + WIDER_LEAST + (check ? 0 : hidden);
+    const size_t words = ann->rest_from / 64 + 1;
+    struct retrieval_ann_walk walk;
+    uint64_t seen = 0;
+    size_t found = 0;
+    uint32_t list;
+
+    enum memos_status status = retrieval_ann_walk_begin(lists, query, arena, &walk, err);
+    out->marks = memos_arena_take(arena, words, sizeof *out->marks);
+    if (status == MEMOS_OK && !out->marks) {
+        status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for candidates");
+    }
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    memset(out->marks, 0, words * sizeof *out->marks);
+    while ((seen < effort || found < most) && retrieval_ann_walk_next(&walk, &list)) {
+        for (uint32_t i = lists->starts[list]; i < lists->starts[list + 1]; i++) {
+            const uint64_t label = lists->labels[i];
+            const uint64_t row = label >= ann->labels ? NO_ROW
+                                 : ann->rows          ? ann->rows[label]
+                                                      : label;
+            if (row == NO_ROW) {
+                continue;
+            } else if (check) {
+                found += mark_row(table, row, wanted, out->marks);
+            } else {
+                out->marks[row / 64] |= UINT64_C(1) << (row % 64);
+                found++;
+            }
+        }
+        seen++;
+    }
+    for (size_t i = 0; i < ann->rest_count; i++) {
+        (void)mark_row(table, ann->rest[i], wanted, out->marks);
+    }
+    return MEMOS_OK;
+}
+
 enum memos_status retrieval_vec_ann_search(const struct retrieval_vec_table *table,
     const struct retrieval_vec_ann *ann, const float *query, const struct memcube_docs *wanted,
     size_t top_k, struct memos_arena *arena, struct retrieval_vec_candidates *out,
     struct memos_error *err)
 {
+    *out = (struct retrieval_vec_candidates){.rest_from = ann->rest_from};
+    if (ann->lists) {
+        return lists_mark(table, ann, query, wanted, top_k, arena, out, err);
+    }
     const size_t most = top_k * WIDER + WIDER_LEAST;
     int64_t *labels = memos_arena_take(arena, most, sizeof *labels);
     float *scores = memos_arena_take(arena, most, sizeof *scores);
@@ -259,9 +332,14 @@ static enum memos_status publish(struct retrieval_vectors *vectors, struct build
 {
     struct retrieval_vec_table *table = build->table;
 
+    const enum memos_status status = retrieval_ann_lists_make(ann->ann, &ann->lists, err);
+    if (status != MEMOS_OK) {
+        ann_free(ann);
+        return status;
+    }
     ann->bytes = retrieval_ann_bytes(ann->ann) + sizeof *ann +
                  (ann->rows ? ann->labels * sizeof *ann->rows : 0) +
-                 ann->rest_count * sizeof *ann->rest;
+                 ann->rest_count * sizeof *ann->rest + (ann->lists ? ann->lists->bytes : 0);
     (void)retrieval_vec_ann_drop(vectors, table); /* else there must be room for two */
     if (!retrieval_vec_bytes_take(vectors, ann->bytes)) {
         ann_free(ann);

@@ -10,6 +10,7 @@
 
 #define DENSE_PART 4u   /* of a block wanted: all of it is scanned, else the wanted rows alone */
 #define SCORE_LOADS 64u /* docs to score: so many are worth loading the table for */
+#define AHEAD 4u        /* docs that are begun to be read while one is scored */
 #define SPARSE_PART 32u /* of the rows wanted: else docs are looked up one by one */
 
 /* The best docs so far: a heap with the worst on top, in the caller's array. */
@@ -162,6 +163,22 @@ static float doc_score(const struct retrieval_vec_table *table, const float *que
     return most;
 }
 
+/* Docs lie far from each other: begin to read what will be scored soon. */
+static void doc_prefetch(const struct retrieval_vec_table *table, uint32_t doc)
+{
+    const size_t bytes = table->encoder.code_bytes;
+    uint64_t row;
+    if (retrieval_vec_row_of(table, doc, &row)) {
+        const struct retrieval_vec_block *block = retrieval_vec_block_at(table, row);
+        const size_t at = row % RETRIEVAL_VEC_BLOCK_ROWS;
+        __builtin_prefetch(&block->docs[at]);
+        __builtin_prefetch(&block->scales[at]);
+        for (size_t i = 0; i < bytes; i += 64) {
+            __builtin_prefetch(block->codes + at * bytes + i);
+        }
+    }
+}
+
 /* One doc after the other: few are wanted. */
 static void docs_scan(struct search *search, const struct retrieval_vec_table *table)
 {
@@ -206,6 +223,49 @@ static int doc_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* A block's marked rows, in order: with each all rows of its doc, since its score is the best of
+ * them. Returns how many. */
+static size_t marked_list(const struct retrieval_vec_block *block, const uint64_t *marks,
+    size_t end, uint32_t out[RETRIEVAL_VEC_BLOCK_ROWS])
+{
+    size_t count = 0, next = 0; /* rows before next are listed, or not marked */
+    for (size_t word = 0; word * 64 < end; word++) {
+        for (uint64_t bits = marks[word]; bits != 0; bits &= bits - 1) {
+            const size_t at = word * 64 + (size_t)__builtin_ctzll(bits);
+            size_t first = at;
+            if (at < next || at >= end) {
+                continue;
+            }
+            while (first > next && block->docs[first - 1] == block->docs[at]) {
+                first--;
+            }
+            for (next = first; next < end && block->docs[next] == block->docs[at]; next++) {
+                out[count++] = (uint32_t)next;
+            }
+        }
+    }
+    return count;
+}
+
+static void marked_scan(struct search *search, const struct retrieval_vec_table *table,
+    const uint64_t *marks, uint64_t rows_end)
+{
+    const struct retrieval_vec_encoder *encoder = search->encoder;
+    uint32_t rows[RETRIEVAL_VEC_BLOCK_ROWS];
+    float scores[RETRIEVAL_VEC_BLOCK_ROWS];
+
+    for (uint64_t row = 0; row < rows_end; row += RETRIEVAL_VEC_BLOCK_ROWS) {
+        const struct retrieval_vec_block *block = retrieval_vec_block_at(table, row);
+        const uint64_t left = rows_end - row;
+        const size_t end =
+            left < RETRIEVAL_VEC_BLOCK_ROWS ? (size_t)left : RETRIEVAL_VEC_BLOCK_ROWS;
+        const size_t count = marked_list(block, marks + row / 64, end, rows);
+        kern_scan_rows(encoder->codes, block->codes, block->scales, rows, count, encoder->dims,
+            search->query, scores);
+        docs_add(search, block, rows, scores, count);
+    }
+}
+
 static enum memos_status candidates_scan(struct search *search,
     const struct retrieval_vec_table *table, const struct retrieval_vec_candidates *candidates,
     struct memos_arena *arena, struct memos_error *err)
@@ -214,6 +274,11 @@ static enum memos_status candidates_scan(struct search *search,
     uint32_t *docs = memos_arena_take(arena, count + 1, sizeof *docs);
     size_t found = 0;
 
+    if (candidates->marks) {
+        marked_scan(search, table, candidates->marks, candidates->rest_from);
+        rows_scan(search, table, candidates->rest_from);
+        return MEMOS_OK;
+    }
     if (!docs) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu candidates", count);
     }
@@ -379,6 +444,9 @@ enum memos_status retrieval_vectors_score(struct retrieval_vectors *vectors,
         vectors, read, space, &encoder, docs_count >= SCORE_LOADS, &table, err);
     for (size_t i = 0; status == MEMOS_OK && i < docs_count; i++) {
         uint64_t row;
+        if (table && i + AHEAD < docs_count) {
+            doc_prefetch(table, docs[i + AHEAD]);
+        }
         if (!table) {
             status = entry_score(vectors, read, space->number, docs[i], &encoder, query, &codes,
                 &out_cosines[i], err);

@@ -143,10 +143,11 @@ void retrieval_vec_tables_drop(struct retrieval_vectors *vectors);
 struct retrieval_vec_ann *retrieval_vec_ann_take(struct retrieval_vec_table *table);
 void retrieval_vec_ann_give(struct retrieval_vec_table *table, struct retrieval_vec_ann *ann);
 
-/* Candidates among the wanted docs: rows by approximate score, and the rows that it does not
- * cover. Both in arena. Under scanning. */
+/* Candidates among the wanted docs: rows by approximate score, or where the index has lists those
+ * of the nearest, and the rows that it does not cover. All in arena. Under scanning. */
 struct retrieval_vec_candidates {
-    uint64_t *rows; /* named by the index */
+    uint64_t *marks; /* a bit for each row before rest_from, `rest` among them; NULL: rows it is */
+    uint64_t *rows;  /* named by the index */
     size_t rows_count;
     uint64_t rest_from;   /* all rows from this one on are not covered */
     const uint32_t *rest; /* nor are these before it */

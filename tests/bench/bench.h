@@ -53,6 +53,9 @@ void bench_check(enum memos_status status, const struct memos_error *err, const 
 
 int64_t bench_now_ns(void);
 
+/* What this thread has used of a processor: other work on the machine is not in it. */
+int64_t bench_cpu_ns(void);
+
 /* The p-th percentile (0..100) of count >= 1 times; sorts them. */
 double bench_percentile(int64_t *times_ns, size_t count, double p);
 

@@ -1,10 +1,13 @@
 /* How fast vectors are loaded and searched in a real store: exact scans beside reading the same
- * bytes from memory, approximate searches beside the same index asked directly.
+ * bytes from memory, approximate searches beside the same index asked directly. Then whole
+ * searches, by words and meaning together, over talk: the time that the thread uses of a processor.
  *
  * Vectors of 384 dims around random centres, about 60 to each; questions are near to some of them.
- * Stored as e4m3. A search is retrieval_vectors_search over all docs, on one thread. */
+ * Stored as e4m3. A search is retrieval_vectors_search over all docs, on one thread; a whole search
+ * is retrieval_search with a question's text and vector in a snapshot of its own. */
 #include "tests/bench/bench.h"
 
+#include "retrieval/search.h"
 #include "retrieval/vectors_internal.h"
 
 #include <math.h>
@@ -17,11 +20,22 @@
 #define BATCH 500
 #define QUERIES 100
 #define CANDIDATES (4 * TOP_K + 64) /* as many as vectors_ann.c asks for */
+#define VOCABULARY 30000
+#define TEXT_BYTES 220 /* some 40 words */
+#define SESSION_TURNS 20
+#define SESSION_BYTES 24
+#define BEGUN_US INT64_C(1735689600000000) /* the first turn is said then, */
+#define TURN_US INT64_C(180000000)         /* the next so much later */
+
+static const char *const speakers[] = {"Caroline", "Melanie", "Jon", "Gina", "Maria", "Deborah"};
+#define SPEAKERS (sizeof speakers / sizeof *speakers)
 
 struct fixture {
     char path[BENCH_PATH_BYTES], folder[BENCH_PATH_BYTES];
     size_t count;
     struct retrieval_vectors *vectors;
+    struct retrieval *retrieval; /* NULL: vectors are the store's only index */
+    struct bench_words *words;   /* of its talk */
     struct memcube_store *store;
     uint8_t fingerprint[32];
 };
@@ -49,16 +63,23 @@ static void fixture_open(struct fixture *f, uint64_t exact_rows_max)
     const struct retrieval_vectors_options options = {.folder = f->folder,
         .exact_rows_max = exact_rows_max,
         .cache_bytes_max = UINT64_C(8) << 30};
-    struct memcube_index *indexes[1];
+    struct memcube_index *own[1], *const *indexes = own;
     struct memos_error err;
+    size_t indexes_count = 1;
 
-    bench_check(retrieval_vectors_create(&options, &f->vectors, &err), &err, "vectors");
-    indexes[0] = retrieval_vectors_index(f->vectors);
+    if (f->words) {
+        bench_check(retrieval_create(&options, &f->retrieval, &err), &err, "retrieval");
+        indexes = retrieval_indexes(f->retrieval, &indexes_count);
+        f->vectors = retrieval_vectors_of(f->retrieval);
+    } else {
+        bench_check(retrieval_vectors_create(&options, &f->vectors, &err), &err, "vectors");
+        own[0] = retrieval_vectors_index(f->vectors);
+    }
     const struct memcube_store_options store = {.path = f->path,
         .map_bytes = (uint64_t)16 << 30,
         .clock = memos_clock_system(),
         .indexes = indexes,
-        .indexes_count = 1,
+        .indexes_count = indexes_count,
         .sync_off = true};
     bench_check(memcube_store_open(&store, &f->store, &err), &err, "open");
 }
@@ -66,7 +87,28 @@ static void fixture_open(struct fixture *f, uint64_t exact_rows_max)
 static void fixture_close(struct fixture *f)
 {
     memcube_store_close(&f->store);
-    retrieval_vectors_destroy(&f->vectors);
+    if (f->retrieval) {
+        retrieval_destroy(&f->retrieval);
+    } else {
+        retrieval_vectors_destroy(&f->vectors);
+    }
+}
+
+/* The i-th turn: two people talk in each session, by turns. */
+static void turn_make(const struct fixture *f, uint64_t i, char *text, size_t room,
+    struct memcube_attribute *session, char *session_name, struct memcube_draft *draft)
+{
+    const uint64_t number = i / SESSION_TURNS;
+    uint64_t state = i + 1;
+    const size_t size = bench_words_text(f->words, &state, TEXT_BYTES, text, room);
+
+    (void)snprintf(session_name, SESSION_BYTES, "s%llu", (unsigned long long)number);
+    *session = (struct memcube_attribute){memos_bytes_of("session"), memos_bytes_of(session_name)};
+    draft->payload = memos_bytes_make(text, size);
+    draft->description.speaker = memos_bytes_of(speakers[(number + i % 2) % SPEAKERS]);
+    draft->description.event_us = BEGUN_US + (int64_t)i * TURN_US;
+    draft->description.attributes = session;
+    draft->description.attributes_count = 1;
 }
 
 static void put_batch(struct fixture *f, uint64_t first)
@@ -74,7 +116,8 @@ static void put_batch(struct fixture *f, uint64_t first)
     const struct memcube_change change = {.space = memos_bytes_of("bench"),
         .author = memos_bytes_of("bench"),
         .reason = memos_bytes_of("")};
-    static char texts[BATCH][32];
+    static char texts[BATCH][TEXT_BYTES + 64], sessions[BATCH][SESSION_BYTES];
+    static struct memcube_attribute attributes[BATCH];
     static struct memcube_draft drafts[BATCH];
     struct memcube_write *write = NULL;
     struct memcube_outcome outcome;
@@ -90,6 +133,10 @@ static void put_batch(struct fixture *f, uint64_t first)
         drafts[i] = (struct memcube_draft){.kind = MEMCUBE_PLAINTEXT,
             .subtype = memos_bytes_of("fact"),
             .payload = memos_bytes_of(texts[i])};
+        if (f->words) {
+            turn_make(
+                f, first + i, texts[i], sizeof texts[i], &attributes[i], sessions[i], &drafts[i]);
+        }
         bench_check(retrieval_spans_make(drafts[i].kind, &drafts[i].description, drafts[i].payload,
                         &arena, &spans, &err),
             &err, "spans");
@@ -317,6 +364,99 @@ static void measure(struct bench *bench, size_t count)
     fixture_close(&f);
 }
 
+/* ---- whole searches ------------------------------------------------------------------------ */
+
+/* Ask the q-th question; returns what it used of a processor. */
+static int64_t ask(struct fixture *f, uint64_t q, enum retrieval_mode mode)
+{
+    struct retrieval_hit hits[TOP_K];
+    struct memcube_read *read = NULL;
+    struct memcube_space space;
+    struct memos_error err;
+    float vector[DIMS];
+    char text[512];
+    uint64_t state = q + 12345;
+    size_t count, used = 0;
+
+    if (q % 2 == 0) { /* every other one names somebody */
+        used = (size_t)snprintf(text, sizeof text, "%s and me: ", speakers[q / 2 % SPEAKERS]);
+    }
+    used += bench_words_question(f->words, &state, text + used, sizeof text - used);
+    vector_make(f->count, q * 7919 % f->count, 1 + q, vector);
+    const struct retrieval_query query = {.text = memos_bytes_make(text, used),
+        .top_k = TOP_K,
+        .mode = mode,
+        .vector = vector,
+        .dims = DIMS,
+        .fingerprint = f->fingerprint,
+        .now_us = BEGUN_US + (int64_t)f->count * TURN_US};
+    const int64_t begun = bench_cpu_ns();
+    bench_check(memcube_read_begin(f->store, &read, &err), &err, "read");
+    bench_check(memcube_space_find(read, memos_bytes_of("bench"), &space, &err), &err, "space");
+    bench_check(retrieval_search(f->retrieval, read, &space, &query, hits, &count, NULL, &err),
+        &err, "ask");
+    memcube_read_end(&read);
+    const int64_t took = bench_cpu_ns() - begun;
+    if (count == 0) {
+        bench_fail("nothing answers '%s'", text);
+    }
+    return took;
+}
+
+static void time_asking(
+    struct bench *bench, struct fixture *f, enum retrieval_mode mode, const char *what)
+{
+    int64_t times[QUERIES];
+    char name[64];
+
+    for (uint64_t q = 0; q < QUERIES; q++) {
+        (void)ask(f, q, mode);
+    }
+    for (uint64_t q = 0; q < QUERIES; q++) {
+        times[q] = ask(f, q, mode);
+    }
+    /* What a search may take, whatever the size of its space. */
+    const bool whole = mode == RETRIEVAL_HYBRID;
+    (void)snprintf(name, sizeof name, "%s, p50", what);
+    row_add(bench, f->count, name,
+        (struct bench_row){.value = bench_percentile(times, QUERIES, 50) / 1e6,
+            .unit = "ms",
+            .limit = whole ? 2 : 0,
+            .limit_name = "the target",
+            .bar = 1});
+    (void)snprintf(name, sizeof name, "%s, p95", what);
+    row_add(bench, f->count, name,
+        (struct bench_row){.value = bench_percentile(times, QUERIES, 95) / 1e6,
+            .unit = "ms",
+            .limit = whole ? 10 : 0,
+            .limit_name = "the target",
+            .bar = 1});
+}
+
+static void measure_whole(struct bench *bench, size_t count)
+{
+    struct fixture f = {.count = count, .fingerprint = {7}, .words = bench_words_make(VOCABULARY)};
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "talk-%zu", count);
+    bench_path(bench, name, f.path);
+    (void)snprintf(name, sizeof name, "talk-ann-%zu", count);
+    bench_path(bench, name, f.folder);
+    bench_say("  %zu turns", count);
+    fixture_open(&f, 0);
+    fill(&f);
+    (void)ask(&f, 0, RETRIEVAL_HYBRID); /* loads the table */
+    for (bool worked = true; worked;) {
+        struct memos_error err;
+        bench_check(retrieval_vectors_work(f.vectors, NULL, NULL, &worked, &err), &err, "work");
+    }
+    time_asking(bench, &f, RETRIEVAL_HYBRID, "whole search");
+    time_asking(bench, &f, RETRIEVAL_WORDS, "words alone");
+    time_asking(bench, &f, RETRIEVAL_VECTORS, "vectors alone");
+    fixture_close(&f);
+    bench_words_free(&f.words);
+}
+
 int main(int argc, char **argv)
 {
     struct bench bench;
@@ -329,6 +469,11 @@ int main(int argc, char **argv)
     }
     if (bench.full) {
         measure(&bench, 1000000);
+    }
+    measure_whole(&bench, 1000);
+    measure_whole(&bench, 10000);
+    if (!bench.quick) {
+        measure_whole(&bench, 100000);
     }
     return bench_end(&bench);
 }

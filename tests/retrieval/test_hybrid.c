@@ -393,6 +393,14 @@ static void large_spaces(void **state)
     assert_int_equal(found.report.missing, DOCS);
     found = ask(h, "What should I give my terrier?");
     assert_true(hybrid_place(&found, taste) >= 0 && hybrid_place(&found, taste) <= 3);
+    /* Whom it names is known, of those who spoke long ago and of who has just come. */
+    found = ask(h, "Where does Bob walk his dog?");
+    assert_true(found.hits[hybrid_place(&found, answer)].parts[RETRIEVAL_PART_SPEAKER] == 2.0f);
+    struct memcube_ref late = PUT(h, "s", "Zoe", "My dog walks to the mill.");
+    found = ask(h, "Where does Zoe walk her dog?");
+    assert_true(found.hits[hybrid_place(&found, late)].parts[RETRIEVAL_PART_SPEAKER] == 2.0f);
+    found = ask(h, "Where do Bob and Zoe walk their dog?");
+    assert_true(found.hits[hybrid_place(&found, late)].parts[RETRIEVAL_PART_SPEAKER] == 0.0f);
     found = hybrid_ask(h, "w96 w88 clocks", NULL, true);
     assert_sound(&found);
     assert_true(found.hits[0].bm25 > 0.0f);

@@ -438,6 +438,31 @@ static void pruning_saves_work(void **state)
     free(all.words);
 }
 
+/* Words that most docs have are counted by the docs that are not live: a doc that is hidden counts
+ * as little as one that was never written. */
+static void hidden_docs_do_not_count(void **state)
+{
+    struct fixture *f = *state;
+    enum { DOCS = 6000, EACH = 37 };
+    struct memcube_docs live = docs_all(DOCS);
+    struct retrieval_hit hidden[20], erased[20];
+    for (uint32_t doc = 1; doc < DOCS; doc++) {
+        char text[64];
+        (void)snprintf(
+            text, sizeof text, "harbour %s r%u", doc % 2 ? "lantern lantern" : "rope", doc % 50);
+        add(f, 1, doc, text);
+        docs_put(&live, doc, doc % EACH != 0);
+    }
+    const char *question = "harbour lantern r7";
+    assert_int_equal(rank(f, 1, question, &live, &live, 20, false, hidden, NULL), 20);
+    for (uint32_t doc = EACH; doc < DOCS; doc += EACH) {
+        erase(f, 1, doc);
+    }
+    assert_int_equal(rank(f, 1, question, &live, &live, 20, false, erased, NULL), 20);
+    assert_memory_equal(hidden, erased, sizeof hidden);
+    free(live.words);
+}
+
 /* ---- what is kept -------------------------------------------------------------------------- */
 
 static void erase_leaves_nothing(void **state)
@@ -712,6 +737,7 @@ int main(void)
         TEST(ranking_is_bm25),
         TEST(light_words_weigh_less),
         TEST(pruning_saves_work),
+        TEST(hidden_docs_do_not_count),
         TEST(erase_leaves_nothing),
         TEST(merging_loses_nothing),
         TEST(check_finds_what_is_wrong),
