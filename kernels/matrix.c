@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Sums of K products of codes, of which one side may be offset to 255, must fit 32 bits. */
 #define I8_K_MAX 65536
@@ -81,6 +82,9 @@ static struct kern_matrix *matrix_alloc(
     char *memory = aligned_alloc(unit, kern_up(shape.bytes, unit));
     if (!memory) {
         return NULL;
+    }
+    if (unit == HUGE_BYTES) {
+        (void)madvise(memory, kern_up(shape.bytes, unit), MADV_HUGEPAGE); /* no is an answer */
     }
     memset(memory, 0, shape.bytes);
     shape.data = memory + head;

@@ -11,7 +11,8 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK_ROWS 96             /* of x: 96 * 384 floats lie well in the second cache */
+#define BLOCK_ROWS 96             /* of x, at most */
+#define BLOCK_BYTES (192 << 10)   /* of x: they and a panel of W lie in half a MiB of cache */
 #define PIECES_A_THREAD 4         /* so that a thread that is interrupted does not hold all up */
 #define SERIAL_FORM_NUMBERS 16384 /* fewer numbers of x are formed by one thread */
 
@@ -325,6 +326,14 @@ static void linear_piece(void *self, size_t index, unsigned worker)
     }
 }
 
+/* How many rows of x make a block: whole tiles. */
+static size_t block_rows_max(const struct linear *l)
+{
+    size_t height = l->tiles->rows_max, rows = BLOCK_BYTES / l->x_bytes;
+    rows = rows < BLOCK_ROWS ? rows : BLOCK_ROWS;
+    return rows > height ? rows / height * height : height;
+}
+
 void kern_cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a)
 {
     struct linear l = {.a = a, .tiles = tiles_of(a->w)};
@@ -333,7 +342,8 @@ void kern_cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a)
         return;
     }
     form(ctx, &l);
-    l.blocks = (a->t + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    size_t rows = block_rows_max(&l);
+    l.blocks = (a->t + rows - 1) / rows;
     l.block_rows = (a->t + l.blocks - 1) / l.blocks;
     size_t wanted = ctx->threads == 1 ? 1 : PIECES_A_THREAD * ctx->threads;
     l.chunks = (wanted + l.blocks - 1) / l.blocks;
