@@ -57,8 +57,8 @@ void paramem_encoder_describe(
 
 /* Encode `count` texts (UTF-8; what is ill-formed is read as U+FFFD) into out (count, dims)
  * float32, in the order given. A text longer than tokens_max is cut there. Batches are formed
- * inside, in that order and without padding, of at most 2,048 tokens (or tokens_max), so memory
- * does not depend on count. An empty text has a vector, too. */
+ * inside, in that order and without padding, of at most 512 tokens (or tokens_max), so memory does
+ * not depend on count. An empty text has a vector, too. */
 MEMOS_MUST_USE enum memos_status paramem_encoder_encode(struct paramem_encoder *encoder,
     const struct memos_bytes *texts, size_t count, enum paramem_role role, float *out,
     struct memos_error *err);

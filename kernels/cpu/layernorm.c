@@ -25,35 +25,45 @@ static float row_mean(const float *x, size_t k)
     return vector_sum(sums) / (float)k;
 }
 
-static float row_variance(const float *x, size_t k, __m256 mean)
+/* The variance. A mean far from zero is rounded more than the differences to it bear: *rest is what
+ * it lacks, the mean of the differences. NaN must stay NaN. */
+static float row_variance(const float *x, size_t k, __m256 mean, float *rest)
 {
-    __m256 sums = _mm256_setzero_ps();
+    __m256 squares = _mm256_setzero_ps(), sums = _mm256_setzero_ps();
     size_t i = 0;
     for (; i + 8 <= k; i += 8) {
         __m256 v = _mm256_sub_ps(_mm256_loadu_ps(x + i), mean);
-        sums = _mm256_fmadd_ps(v, v, sums);
+        squares = _mm256_fmadd_ps(v, v, squares);
+        sums = _mm256_add_ps(sums, v);
     }
     if (i < k) {
         __m256 v = _mm256_sub_ps(vector_load_part(x + i, k - i), mean);
         v = _mm256_and_ps(v, _mm256_castsi256_ps(vector_mask(k - i)));
-        sums = _mm256_fmadd_ps(v, v, sums);
+        squares = _mm256_fmadd_ps(v, v, squares);
+        sums = _mm256_add_ps(sums, v);
     }
-    return vector_sum(sums) / (float)k;
+    *rest = vector_sum(sums) / (float)k;
+    float variance = vector_sum(squares) / (float)k - *rest * *rest;
+    return variance < 0 ? 0 : variance;
 }
 
 static void layernorm_row(const struct layernorm *l, const float *x, float *y)
 {
     __m256 mean = _mm256_set1_ps(row_mean(x, l->k));
-    __m256 factor = _mm256_set1_ps(1.0F / sqrtf(row_variance(x, l->k, mean) + l->eps));
+    float rest;
+    __m256 factor = _mm256_set1_ps(1.0F / sqrtf(row_variance(x, l->k, mean, &rest) + l->eps));
+    __m256 lacks = _mm256_set1_ps(rest);
     size_t i = 0;
     for (; i + 8 <= l->k; i += 8) {
-        __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), mean), factor);
+        __m256 v = _mm256_sub_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), mean), lacks);
+        v = _mm256_mul_ps(v, factor);
         v = _mm256_fmadd_ps(v, _mm256_loadu_ps(l->gamma + i), _mm256_loadu_ps(l->beta + i));
         _mm256_storeu_ps(y + i, v);
     }
     if (i < l->k) {
         size_t left = l->k - i;
-        __m256 v = _mm256_mul_ps(_mm256_sub_ps(vector_load_part(x + i, left), mean), factor);
+        __m256 v = _mm256_sub_ps(_mm256_sub_ps(vector_load_part(x + i, left), mean), lacks);
+        v = _mm256_mul_ps(v, factor);
         v = _mm256_fmadd_ps(
             v, vector_load_part(l->gamma + i, left), vector_load_part(l->beta + i, left));
         _mm256_maskstore_ps(y + i, vector_mask(left), v);
