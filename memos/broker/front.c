@@ -372,6 +372,12 @@ static bool run_quick(struct turn *turn, struct broker_request *rq)
     return true;
 }
 
+/* The vector of an updated text is made of what the update leaves as it is, too. */
+static bool reads_before_writing(const struct broker_request *rq)
+{
+    return rq->envelope->body_case == MEMOS__REQUEST__BODY_UPDATE;
+}
+
 static void run(struct turn *turn, struct broker_request *rq)
 {
     switch (broker_dispatch_class(rq)) {
@@ -387,10 +393,10 @@ static void run(struct turn *turn, struct broker_request *rq)
         gather(&turn->readers, rq);
         break;
     case BROKER_WRITE:
-        if (rq->message_bytes > PREPARED_BYTES) {
+        if (rq->message_bytes > PREPARED_BYTES || reads_before_writing(rq)) {
             gather(&turn->readers, rq);
         } else {
-            broker_run_write(rq);
+            broker_run_write(rq, NULL);
         }
         break;
     case BROKER_LONG:

@@ -103,9 +103,59 @@ static bool gather_draft(struct broker_meant *meant, const struct memcube_draft 
                &meant->drafts[meant->drafts_count++], NULL) == MEMOS_OK;
 }
 
-/* An update that brings no new text says nothing of the text that stays: its vector, if it needs a
- * new one, is made in the background. */
-static bool gather_drafts(struct broker_meant *meant)
+/* What an update makes of a cube: its fields, and the head's where it has none. The text of the
+ * payload is copied when it is the head's, since the snapshot ends before the vector is made. */
+static enum memos_status updated(struct broker_meant *meant, struct broker_reader *reader,
+    const struct memcube_update *update, struct memcube_draft *out, struct memos_error *err)
+{
+    const unsigned fields = update->fields;
+    struct memcube_space space;
+    struct memcube_version head;
+    enum memos_status status = broker_reader_space(reader, meant->rq->call.space, &space, err);
+    if (status == MEMOS_OK) {
+        status = memcube_version_get(reader->read, &space, &update->id, 0, NULL, &head, err);
+    }
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    *out = update->draft;
+    out->kind = head.kind;
+    if ((fields & MEMCUBE_FIELD_TITLE) == 0) {
+        out->description.title = head.description.title;
+    }
+    if ((fields & MEMCUBE_FIELD_SPEAKER) == 0) {
+        out->description.speaker = head.description.speaker;
+    }
+    if ((fields & MEMCUBE_FIELD_ATTRIBUTES) == 0) {
+        out->description.attributes = head.description.attributes;
+        out->description.attributes_count = head.description.attributes_count;
+    }
+    if ((fields & MEMCUBE_FIELD_PAYLOAD) == 0) {
+        status = memcube_payload_get(reader->read, &space, &head, false, &out->payload, err);
+        out->payload.data =
+            status == MEMOS_OK ? memos_arena_copy(&meant->arena, out->payload) : NULL;
+    }
+    return status == MEMOS_OK && !out->payload.data
+               ? memos_fail(err, MEMOS_NO_MEMORY, "no memory for a text")
+               : status;
+}
+
+/* Only what changes a content needs a vector. What cannot be read here is refused by the writer, or
+ * gets its vector in the background. */
+static bool gather_update(
+    struct broker_meant *meant, struct broker_reader *reader, const struct memcube_update *update)
+{
+    const unsigned content = MEMCUBE_FIELD_PAYLOAD | MEMCUBE_FIELD_TITLE | MEMCUBE_FIELD_SPEAKER |
+                             MEMCUBE_FIELD_ATTRIBUTES;
+    struct memcube_draft draft;
+    if ((update->fields & content) == 0 || !reader ||
+        updated(meant, reader, update, &draft, NULL) != MEMOS_OK) {
+        return true;
+    }
+    return gather_draft(meant, &draft);
+}
+
+static bool gather_drafts(struct broker_meant *meant, struct broker_reader *reader)
 {
     const struct broker_request *rq = meant->rq;
     int body = (int)rq->envelope->body_case;
@@ -122,8 +172,8 @@ static bool gather_drafts(struct broker_meant *meant)
             good = gather_draft(meant, &rq->call.put.drafts[i]);
         } else if (body == MEMOS__REQUEST__BODY_MERGE) {
             good = gather_draft(meant, &rq->call.merge.draft);
-        } else if (rq->call.update.updates[i].fields & MEMCUBE_FIELD_PAYLOAD) {
-            good = gather_draft(meant, &rq->call.update.updates[i].draft);
+        } else {
+            good = gather_update(meant, reader, &rq->call.update.updates[i]);
         }
     }
     return good;
@@ -148,7 +198,7 @@ static bool flatten(struct broker_meant *meant)
     return true;
 }
 
-static bool gather(struct broker_meant *meant)
+static bool gather(struct broker_meant *meant, struct broker_reader *reader)
 {
     switch (meant->rq->envelope->body_case) {
     case MEMOS__REQUEST__BODY_SEARCH:
@@ -159,7 +209,7 @@ static bool gather(struct broker_meant *meant)
     case MEMOS__REQUEST__BODY_PUT:
     case MEMOS__REQUEST__BODY_UPDATE:
     case MEMOS__REQUEST__BODY_MERGE:
-        return gather_drafts(meant) && flatten(meant);
+        return gather_drafts(meant, reader) && flatten(meant);
     default:
         return false;
     }
@@ -238,7 +288,8 @@ static enum begun begin(struct broker_meaning *meaning, struct broker_meant *mea
                : NOT_BEGUN;
 }
 
-bool broker_meaning_prepare(struct broker_request *rq, void (*then)(struct broker_request *rq))
+bool broker_meaning_prepare(struct broker_request *rq, struct broker_reader *reader,
+    void (*then)(struct broker_request *rq))
 {
     struct broker_meaning *meaning = rq->broker->meaning;
     if (rq->meant || !embedder_of(meaning)) {
@@ -253,7 +304,7 @@ bool broker_meaning_prepare(struct broker_request *rq, void (*then)(struct broke
     /* titles are joined with their texts, so that each may be copied once */
     memos_arena_init(&meant->arena, 2 * rq->message_bytes + (1 << 20));
     rq->meant = meant;
-    const bool wanted = gather(meant);
+    const bool wanted = gather(meant, reader);
     const enum begun begun = wanted ? begin(meaning, meant) : NOT_BEGUN;
     if (begun == WAITS) {
         return true; /* rq may be gone by now */

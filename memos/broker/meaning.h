@@ -35,8 +35,11 @@ void broker_meaning_end(struct broker_meaning *meaning);
 void broker_meaning_destroy(struct broker_meaning **meaning);
 
 /* Have the vectors made that a converted request wants. True: `then` will be called, or has been;
- * the request is not the caller's any more. False: there is nothing to wait for. */
-bool broker_meaning_prepare(struct broker_request *rq, void (*then)(struct broker_request *rq));
+ * the request is not the caller's any more. False: there is nothing to wait for. `reader`: the
+ * calling thread's snapshot, to see what an update leaves as it is; NULL: an update's vectors are
+ * made in the background. */
+bool broker_meaning_prepare(struct broker_request *rq, struct broker_reader *reader,
+    void (*then)(struct broker_request *rq));
 
 /* Forget what was prepared for a request; with it, or when its memory is used again. */
 void broker_meaning_release(struct broker_request *rq);

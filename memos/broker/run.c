@@ -117,14 +117,17 @@ static void read_again(struct broker_request *rq)
 static bool read_waits(struct broker_request *rq)
 {
     return !rq->meant && broker_request_check(rq, NULL) == MEMOS_OK &&
-           broker_request_convert(rq, NULL) == MEMOS_OK && broker_meaning_prepare(rq, read_again);
+           broker_request_convert(rq, NULL) == MEMOS_OK &&
+           broker_meaning_prepare(rq, NULL, read_again);
 }
 
 /* Large changes are converted here, off the front thread, and then go on to the writer. */
 static void reader_run(void *worker, struct broker_request *rq)
 {
     if (broker_dispatch_class(rq) == BROKER_WRITE) {
-        broker_run_write(rq);
+        struct broker_reader *reader = worker;
+        const bool sees = reader && broker_reader_renew(reader, NULL) == MEMOS_OK;
+        broker_run_write(rq, sees ? reader : NULL);
     } else if (read_waits(rq)) {
         return;
     } else if (!worker) {
@@ -192,14 +195,14 @@ static void write_submit(struct broker_request *rq)
     }
 }
 
-void broker_run_write(struct broker_request *rq)
+void broker_run_write(struct broker_request *rq, struct broker_reader *reader)
 {
     struct memos_error err = {0};
     const enum memos_status status = broker_request_convert(rq, &err);
     if (status != MEMOS_OK) {
         broker_request_begin(rq);
         write_done(rq, status, &err);
-    } else if (!broker_meaning_prepare(rq, write_submit)) {
+    } else if (!broker_meaning_prepare(rq, reader, write_submit)) {
         write_submit(rq);
     }
 }

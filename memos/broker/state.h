@@ -107,9 +107,9 @@ MEMOS_MUST_USE enum memos_status broker_reader_space(struct broker_reader *reade
 /* Run a read and pack its reply; does not push it. */
 void broker_run_read(struct broker_reader *reader, struct broker_request *rq);
 
-/* Start the pools of threads; hand a change to the writer. */
+/* Start the pools of threads; hand a change to the writer (reader: see broker_meaning_prepare). */
 MEMOS_MUST_USE enum memos_status broker_pools_create(
     struct broker *broker, struct memos_error *err);
-void broker_run_write(struct broker_request *rq);
+void broker_run_write(struct broker_request *rq, struct broker_reader *reader);
 
 #endif

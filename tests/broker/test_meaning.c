@@ -1,6 +1,7 @@
 /* If this failed, somebody would not find what was just acknowledged, would be shown what is hidden
  * from him through its neighbours or its labels, or would lose his searches to a change of the
  * encoder, or to one that does not answer. */
+#include "memcube/store.h"
 #include "tests/broker/fixture.h"
 
 #include <math.h>
@@ -130,6 +131,38 @@ static void test_what_is_acknowledged_is_found_with_its_vector(void **state)
         }
         assert_true(hits->hits[0]->n_parts >= 2 && fabsf(sum - hits->hits[0]->score) < 1e-3f);
         answer_free(&answer);
+    }
+}
+
+static void test_an_updated_text_has_its_vector_at_once(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct said first = {"a/b", "We meet on Monday.", "s1", NULL, NULL};
+    struct memos_id id = say(fixture->owner, &first);
+    Memos__Draft draft = MEMOS__DRAFT__INIT;
+    Memos__Change change = MEMOS__CHANGE__INIT, *changes[] = {&change};
+    Memos__Update body = MEMOS__UPDATE__INIT;
+    Memos__Request request;
+    draft.frame = 1;
+    draft.title = (char *)(uintptr_t) "The meeting";
+    change.id = (ProtobufCBinaryData){.len = sizeof id.bytes, .data = id.bytes};
+    change.fields = MEMCUBE_FIELD_PAYLOAD;
+    change.draft = &draft;
+    body.space = (char *)(uintptr_t) "a/b";
+    body.changes = changes;
+    body.n_changes = 1;
+    Memos__Search question = search_for("a/b", "zebras");
+    for (int i = 0; i < 2; i++) { /* new words; then a title beside the words that stay */
+        REQUEST(request, UPDATE, update, body);
+        struct answer answer = ask(fixture->owner, &request, i == 0 ? "We meet the zebra." : NULL);
+        assert_int_equal(answer.status, MEMOS_OK);
+        answer_free(&answer);
+        answer = search(fixture->owner, &question);
+        assert_int_equal(answer.reply->hits->missing, 0);
+        assert_int_equal(answer.reply->hits->n_hits, 1);
+        answer_free(&answer);
+        change.fields = MEMCUBE_FIELD_TITLE;
+        draft.frame = 0;
     }
 }
 
@@ -394,6 +427,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_what_is_acknowledged_is_found_with_its_vector),
+        CASE(test_an_updated_text_has_its_vector_at_once),
         CASE(test_modes_and_parts_are_checked),
         CASE(test_one_bad_space_does_not_refuse_the_others),
         CASE(test_neighbours_come_in_order_and_only_to_who_may_see_them),
