@@ -163,6 +163,10 @@ static bool gather_drafts(struct broker_meant *meant, struct broker_reader *read
                    : body == MEMOS__REQUEST__BODY_UPDATE ? rq->call.update.count
                                                          : 1;
     bool good = true;
+    if (body == MEMOS__REQUEST__BODY_UPDATE && reader &&
+        broker_reader_renew(reader, NULL) != MEMOS_OK) {
+        reader = NULL;
+    }
     meant->drafts = memos_arena_take(&meant->arena, count, sizeof *meant->drafts);
     if (!meant->drafts) {
         return false;

@@ -125,9 +125,7 @@ static bool read_waits(struct broker_request *rq)
 static void reader_run(void *worker, struct broker_request *rq)
 {
     if (broker_dispatch_class(rq) == BROKER_WRITE) {
-        struct broker_reader *reader = worker;
-        const bool sees = reader && broker_reader_renew(reader, NULL) == MEMOS_OK;
-        broker_run_write(rq, sees ? reader : NULL);
+        broker_run_write(rq, worker);
     } else if (read_waits(rq)) {
         return;
     } else if (!worker) {
