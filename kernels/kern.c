@@ -15,19 +15,34 @@
 
 static const struct {
     const char *name;
-    size_t bytes;
+    size_t block, bytes; /* numbers that lie together, and their bytes */
 } dtypes[] = {
-    [KERN_F32] = {"f32", 4},
-    [KERN_F16] = {"f16", 2},
-    [KERN_BF16] = {"bf16", 2},
-    [KERN_E4M3] = {"e4m3", 1},
-    [KERN_E5M2] = {"e5m2", 1},
-    [KERN_I8] = {"i8", 1},
+    [KERN_F32] = {"f32", 1, 4},
+    [KERN_F16] = {"f16", 1, 2},
+    [KERN_BF16] = {"bf16", 1, 2},
+    [KERN_E4M3] = {"e4m3", 1, 1},
+    [KERN_E5M2] = {"e5m2", 1, 1},
+    [KERN_I8] = {"i8", 1, 1},
+    [KERN_Q8_0] = {"q8_0", 32, 34},
+    [KERN_Q4_0] = {"q4_0", 32, 18},
+    [KERN_Q4_K] = {"q4_k", 256, 144},
+    [KERN_Q6_K] = {"q6_k", 256, 210},
 };
 
 size_t kern_dtype_bytes(enum kern_dtype dtype)
 {
-    return dtypes[dtype].bytes;
+    return dtypes[dtype].block == 1 ? dtypes[dtype].bytes : 0;
+}
+
+size_t kern_dtype_block(enum kern_dtype dtype)
+{
+    return dtypes[dtype].block;
+}
+
+size_t kern_dtype_row_bytes(enum kern_dtype dtype, size_t k)
+{
+    memos_assert(k % dtypes[dtype].block == 0);
+    return k / dtypes[dtype].block * dtypes[dtype].bytes;
 }
 
 const char *kern_dtype_name(enum kern_dtype dtype)
@@ -37,7 +52,7 @@ const char *kern_dtype_name(enum kern_dtype dtype)
 
 enum kern_dtype kern_dtype_of(struct memos_bytes name)
 {
-    for (size_t i = KERN_F32; i <= KERN_I8; i++) {
+    for (size_t i = KERN_F32; i <= KERN_Q6_K; i++) {
         if (memos_bytes_equal(name, memos_bytes_of(dtypes[i].name))) {
             return (enum kern_dtype)i;
         }

@@ -5,8 +5,10 @@
  *
  * Each operation is a slot of `struct kern_ops`; there is one table per backend: `ref` (scalar C,
  * double accumulation: the definition), `cpu` (AVX2, AVX-512, AMX, chosen by what the processor
- * has). Callers use the kern_* functions, which check their arguments once and then call the table;
- * a slot that is NULL means ref's.
+ * has), `cuda`. Callers use the kern_* functions, which check their arguments once and then call
+ * the table; a slot that is NULL means ref's.
+ *
+ * What only a decoder needs is in kernels/decoder.h.
  *
  * Nothing here allocates while it computes: what needs room says how much
  * (kern_x_workspace_bytes) and is given it.
@@ -28,11 +30,22 @@ enum kern_dtype {
     KERN_E4M3, /* float8 e4m3fn: no infinities, largest 448 */
     KERN_E5M2, /* float8 e5m2 */
     KERN_I8,
+
+    /* Weights only: blocks of numbers of a row as GGUF lays them out (kernels/blocks.h). */
+    KERN_Q8_0, /* 32 codes of 8 bits, an f16 scale: int8 by group */
+    KERN_Q4_0, /* 32 codes of 4 bits, an f16 scale */
+    KERN_Q4_K, /* 256 codes of 4 bits in 8 groups with a scale and a minimum of 6 bits each */
+    KERN_Q6_K, /* 256 codes of 6 bits in 16 groups with a scale of 8 bits */
 };
 
-/* Bytes of one element; the name as it is written in files and options ("f32", "bf16" ...). */
+/* Bytes of one element, 0 of a type of blocks; the name as it is written in files and options
+ * ("f32", "bf16" ...). */
 size_t kern_dtype_bytes(enum kern_dtype dtype);
 const char *kern_dtype_name(enum kern_dtype dtype); /* static */
+/* How many numbers lie together (1, 32 or 256), and the bytes of k of them; k a multiple of that.
+ */
+size_t kern_dtype_block(enum kern_dtype dtype);
+size_t kern_dtype_row_bytes(enum kern_dtype dtype, size_t k);
 /* 0: no such name. */
 enum kern_dtype kern_dtype_of(struct memos_bytes name);
 
@@ -41,7 +54,8 @@ enum kern_dtype kern_dtype_of(struct memos_bytes name);
 struct kern_ctx;
 
 struct kern_options {
-    const char *backend; /* "ref", "cpu"; NULL: the best */
+    const char *backend; /* "ref", "cpu", "cuda"; "auto": cuda where there is a GPU, else cpu;
+                            NULL: cpu */
     const char *level;   /* cpu: at most "sse2", "avx2", "avx512", "amx"; NULL: the best */
     unsigned threads;    /* that compute, the caller's among them. 0: one a processor, at most 16 */
 };
@@ -50,7 +64,7 @@ MEMOS_MUST_USE enum memos_status kern_ctx_create(
     const struct kern_options *options, struct kern_ctx **out_ctx, struct memos_error *err);
 void kern_ctx_destroy(struct kern_ctx **ctx); /* takes NULL */
 
-/* "cpu/avx2, 2 threads": for logs and tables. Lives as long as ctx. */
+/* "cpu/avx2, 2 threads", "cuda/sm_90, NVIDIA H100": for logs and tables. Lives as long as ctx. */
 const char *kern_ctx_name(const struct kern_ctx *ctx);
 unsigned kern_ctx_threads(const struct kern_ctx *ctx);
 
@@ -59,27 +73,94 @@ unsigned kern_ctx_threads(const struct kern_ctx *ctx);
 void kern_parallel(
     struct kern_ctx *ctx, size_t count, void (*fn)(void *self, size_t index), void *self);
 
+/* ---- memory where the context computes ------------------------------------------------------ */
+
+/* "Device memory" below is memory of the context's backend: of cuda's card what kern_alloc gave, of
+ * the others any memory of the process. What an operation reads and writes is device memory unless
+ * its comment says host. Operations of cuda are queued in order and return at once; an error of one
+ * stays in the context, makes those that follow do nothing, and is told by kern_sync (and by every
+ * function here that returns a status). Where the context is not cuda all is done on return. */
+
+/* 256-byte aligned, not cleared. NO_MEMORY says how much was asked for and how much there is. */
+MEMOS_MUST_USE enum memos_status kern_alloc(
+    struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);
+void kern_release(struct kern_ctx *ctx, void **memory); /* takes NULL */
+
+/* Memory of the host from which copies to the device need not wait (pinned, on cuda). */
+MEMOS_MUST_USE enum memos_status kern_host_alloc(
+    struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);
+void kern_host_release(struct kern_ctx *ctx, void **memory); /* takes NULL */
+
+/* Queue a copy. host must stay as it is until kern_sync unless it is of the process's ordinary
+ * memory (then it was copied on return). */
+void kern_upload(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
+void kern_fill(struct kern_ctx *ctx, void *device, int byte, size_t bytes);
+void kern_copy(struct kern_ctx *ctx, void *device_to, const void *device_from, size_t bytes);
+/* Waits for all that was queued before, then for the copy. */
+MEMOS_MUST_USE enum memos_status kern_download(
+    struct kern_ctx *ctx, void *host, const void *device, size_t bytes, struct memos_error *err);
+/* Wait for all that was queued; the first error since the last kern_sync (IO: the device failed;
+ * kern_reset must follow). */
+MEMOS_MUST_USE enum memos_status kern_sync(struct kern_ctx *ctx, struct memos_error *err);
+/* Bytes of the device's memory that are free and there are; the host's on other backends. */
+void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
+
+/* Copies beside the computation: queued on a second queue of their own. kern_copies_wait makes what
+ * is queued after it wait for the copies queued before it. `host` from kern_host_alloc. */
+void kern_upload_beside(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
+void kern_copies_wait(struct kern_ctx *ctx);
+
+/* Record operations once and queue them all with one call later: what a decoding step of a given
+ * batch does is always the same but for what lies in its memory. begin: false when this backend
+ * does not record (then operations simply run, and there is no end). Between begin and end only
+ * operations, kern_copy and kern_fill; nothing runs until kern_graph_run. */
+struct kern_graph;
+bool kern_graph_begin(struct kern_ctx *ctx);
+MEMOS_MUST_USE enum memos_status kern_graph_end(
+    struct kern_ctx *ctx, struct kern_graph **out_graph, struct memos_error *err);
+void kern_graph_run(struct kern_ctx *ctx, struct kern_graph *graph);
+void kern_graph_free(struct kern_graph **graph); /* takes NULL */
+
 /* ---- conversion ---------------------------------------------------------------------------- */
 
-/* out[i] = from[i] in dtype `to` (not I8), rounded to nearest even; what is too large, infinity
- * included, becomes the largest finite value of e4m3 and e5m2, infinity of f16 and bf16. NaN stays
- * NaN. data and out may be misaligned for what they hold where they are void. */
+/* Host memory. out[i] = from[i] in dtype `to` (not I8 and no blocks), rounded to nearest even; what
+ * is too large, infinity included, becomes the largest finite value of e4m3 and e5m2, infinity of
+ * f16 and bf16. NaN stays NaN. From blocks: count is a multiple of the block. data and out may be
+ * misaligned for what they hold where they are void. */
 void kern_from_f32(enum kern_dtype to, const float *from, void *out, size_t count);
 void kern_to_f32(enum kern_dtype from, const void *data, float *out, size_t count);
 
 /* ---- linear -------------------------------------------------------------------------------- */
 
-/* A weight matrix (N, K) laid out for this context's products. */
+/* A weight matrix (N, K) laid out for this context's products, in device memory. */
 struct kern_matrix;
 
-/* Pack `data` (N, K) of `from` (F32, F16 or BF16) as `to`: F32, BF16, or I8 (a scale per row of N:
- * the largest magnitude over 127; K at most 65,536). N and K are not 0. Copies. A matrix is
- * multiplied as the context that packed it multiplies, also on another. NO_MEMORY; UNSUPPORTED. */
+/* Rows of a matrix as they lie in a file, in host memory: (n, K) of `from`, row-major. */
+struct kern_part {
+    enum kern_dtype from; /* F32, F16, BF16, or blocks (K a multiple of the block) */
+    const void *data;
+    size_t n;
+};
+
+/* Pack the parts, one below the other (N is the sum of their n), as `to`: F32, BF16, I8 (a scale
+ * per row of N: the largest magnitude over 127; K at most 65,536), Q8_0, Q4_0 (the largest
+ * magnitude of 32 over 127, over 8), and Q4_K or Q6_K when every part is of that type. Blocks of
+ * the same type keep their codes and scales to the bit. N and K are not 0. Copies. A matrix is
+ * multiplied as the context that packed it multiplies, also on another of the same backend.
+ * NO_MEMORY; UNSUPPORTED. */
+MEMOS_MUST_USE enum memos_status kern_matrix_pack_parts(struct kern_ctx *ctx, enum kern_dtype to,
+    const struct kern_part *parts, size_t parts_count, size_t k, struct kern_matrix **out,
+    struct memos_error *err);
+/* The same of one part. */
 MEMOS_MUST_USE enum memos_status kern_matrix_pack(struct kern_ctx *ctx, enum kern_dtype to,
     enum kern_dtype from, const void *data, size_t n, size_t k, struct kern_matrix **out,
     struct memos_error *err);
 void kern_matrix_free(struct kern_matrix **matrix); /* takes NULL */
 size_t kern_matrix_bytes(const struct kern_matrix *matrix);
+void kern_matrix_shape(const struct kern_matrix *matrix, size_t *out_n, size_t *out_k);
+/* The rows where they lie row-major and unchanged in device memory (dtype in *out_dtype), so that a
+ * table of embeddings can be the same memory; NULL when this backend lays them out otherwise. */
+const void *kern_matrix_rows(const struct kern_matrix *matrix, enum kern_dtype *out_dtype);
 
 enum kern_activation {
     KERN_NONE,
@@ -89,23 +170,31 @@ enum kern_activation {
     KERN_SILU,
 };
 
-/* y (T, N) = act(x (T, K) . w^T + bias) [+ residual]. x and y float32; bias (N) or NULL; residual
- * (T, N) or NULL, may be y itself. BF16 weights: x is rounded to bf16, sums are float32. I8
- * weights: each row of x is quantized to int8 with its own scale, sums are int32.
- * Work: 2 T N K flop. y must not overlap x. */
+/* y (T, N) = act(x (T, K) . w^T + bias) [+ residual]. bias (N) float32 or NULL; residual (T, N)
+ * float32 or NULL, may be y itself when y is float32. BF16 weights: x is rounded to bf16, sums are
+ * float32. I8 weights: each row of x is quantized to int8 with its own scale, sums are int32. Block
+ * weights: each 32 numbers of a row of x are quantized to int8 with their own scale, sums of 32 are
+ * int32, sums of those float32. x BF16 is for BF16 weights only and gives the same numbers as the
+ * float32 that it was rounded from. Work: 2 T N K flop. y must not overlap x. */
 struct kern_linear {
-    const float *x;
+    const void *x;
     const struct kern_matrix *w;
     const float *bias;
     const float *residual;
-    float *y;
+    void *y;
     size_t t;
     enum kern_activation act;
-    void *workspace; /* kern_linear_workspace_bytes(ctx, w, t), 64-byte aligned; NULL when 0 */
+    enum kern_dtype x_dtype, y_dtype; /* F32 (also when 0) or BF16; see kern_between_dtype */
+    void *workspace; /* kern_linear_workspace_bytes(ctx, w, t), 256-byte aligned; NULL when 0 */
 };
 size_t kern_linear_workspace_bytes(
     const struct kern_ctx *ctx, const struct kern_matrix *w, size_t t);
 void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a);
+
+/* The type in which what lies between products of `weights` is best kept on this context: the
+ * output of norms, attention and gates, and the product of gate and up. BF16 or F32; every backend
+ * computes with both. */
+enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype weights);
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */
 

@@ -9,7 +9,7 @@
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
-#include "kernels/kern.h"
+#include "kernels/decoder.h"
 #include "kernels/pool.h"
 
 #define KERN_NAME_BYTES 64
@@ -96,12 +96,65 @@ struct kern_ops {
     /* rows_index NULL: rows 0..count-1. */
     void (*scan)(enum kern_dtype dtype, const void *codes, const float *scales,
         const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores);
+    /* A decoder's: kernels/decoder.h. */
+    void (*gather)(struct kern_ctx *ctx, const struct kern_gather *a);
+    void (*rmsnorm)(struct kern_ctx *ctx, const struct kern_rmsnorm *a);
+    void (*silu_mul)(struct kern_ctx *ctx, const struct kern_silu_mul *a);
+    void (*rotate)(struct kern_ctx *ctx, const struct kern_rotate *a);
+    void (*kv_write)(struct kern_ctx *ctx, const struct kern_kv_write *a);
+    void (*kv_read)(struct kern_ctx *ctx, const struct kern_kv_read *a);
+    void (*kv_shift)(struct kern_ctx *ctx, const struct kern_kv_shift *a);
+    size_t (*attention_workspace_bytes)(const struct kern_ctx *ctx, size_t t, size_t sequences,
+        size_t heads, size_t kv_heads, size_t head_dim, size_t length_max);
+    void (*attention)(struct kern_ctx *ctx, const struct kern_attention *a);
+    size_t (*sample_workspace_bytes)(const struct kern_ctx *ctx, size_t rows, size_t vocab);
+    void (*sample)(struct kern_ctx *ctx, const struct kern_sample *a);
+    void (*logprobs)(struct kern_ctx *ctx, const float *logits, const uint32_t *ids, size_t rows,
+        size_t vocab, float *out);
+    size_t (*side_ffn_workspace_bytes)(const struct kern_ctx *ctx, const struct kern_side_ffn *a);
+    void (*side_ffn)(struct kern_ctx *ctx, const struct kern_side_ffn *a);
+
+    /* Memory and matrices of a device; all NULL: the process's memory (kernels/memory.c). */
+    const struct kern_device *device;
+
     void (*from_f32)(enum kern_dtype to, const float *from, void *out, size_t count);
     void (*to_f32)(enum kern_dtype from, const void *data, float *out, size_t count);
 };
 
+/* What a backend with memory of its own has; kern.h says what each does. Complete or not at all. */
+struct kern_device {
+    enum memos_status (*open)(struct kern_ctx *ctx, struct memos_error *err);
+    void (*close)(struct kern_ctx *ctx);
+    enum memos_status (*alloc)(
+        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);
+    void (*release)(struct kern_ctx *ctx, void *memory);
+    enum memos_status (*host_alloc)(
+        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);
+    void (*host_release)(struct kern_ctx *ctx, void *memory);
+    void (*upload)(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
+    void (*fill)(struct kern_ctx *ctx, void *device, int byte, size_t bytes);
+    void (*copy)(struct kern_ctx *ctx, void *device_to, const void *device_from, size_t bytes);
+    enum memos_status (*download)(struct kern_ctx *ctx, void *host, const void *device,
+        size_t bytes, struct memos_error *err);
+    enum memos_status (*sync)(struct kern_ctx *ctx, struct memos_error *err);
+    void (*memory)(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
+    void (*upload_beside)(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
+    void (*copies_wait)(struct kern_ctx *ctx);
+    bool (*graph_begin)(struct kern_ctx *ctx);
+    enum memos_status (*graph_end)(
+        struct kern_ctx *ctx, struct kern_graph **out_graph, struct memos_error *err);
+    void (*graph_run)(struct kern_ctx *ctx, struct kern_graph *graph);
+    void (*graph_free)(struct kern_graph *graph);
+    enum memos_status (*matrix_pack)(struct kern_ctx *ctx, enum kern_dtype to,
+        const struct kern_part *parts, size_t parts_count, size_t k, struct kern_matrix **out,
+        struct memos_error *err);
+    void (*matrix_free)(struct kern_matrix *matrix);
+    enum kern_dtype (*between_dtype)(const struct kern_ctx *ctx, enum kern_dtype weights);
+};
+
 struct kern_ctx {
     const struct kern_ops *ops;
+    void *own; /* the device's */
     struct kern_pool *pool;
     unsigned threads;
     char name[KERN_NAME_BYTES];

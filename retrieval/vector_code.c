@@ -75,9 +75,7 @@ float retrieval_code_encode(
         return encode_float8(dtype, vector, dims, out_codes);
     case KERN_I8:
         return encode_int8(vector, dims, out_codes);
-    case KERN_F32:
-    case KERN_F16:
-    case KERN_BF16:
+    default:
         break;
     }
     kern_from_f32(dtype, vector, out_codes, dims);

@@ -121,7 +121,7 @@ static float form_codes(const float *x, size_t k, size_t k_padded, enum kern_for
 static void form_row(const struct linear *l, size_t t)
 {
     const struct kern_matrix *w = l->a->w;
-    const float *x = l->a->x + t * w->k;
+    const float *x = (const float *)l->a->x + t * w->k;
     void *out = (char *)l->a->workspace + t * l->x_bytes;
     if (w->dtype == KERN_BF16) {
         form_bf16(x, w->k, w->k_padded, l->tiles->form == KERN_FORM_ROUNDED, out);
@@ -268,7 +268,7 @@ static void finish_panel(
     struct finish f = {
         .sums = sums,
         .residual = a->residual ? a->residual + at : NULL,
-        .y = a->y + at,
+        .y = (float *)a->y + at,
         .y_stride = w->n,
         .rows = rows,
         .columns = columns,

@@ -60,7 +60,7 @@ INLINE void decode(enum kern_dtype dtype, const char *at, __m256 out[4])
             out[i] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
         }
         break;
-    case KERN_F32:
+    default: /* F32 */
         for (int i = 0; i < 4; i++) {
             out[i] = _mm256_loadu_ps((const float *)at + (ptrdiff_t)8 * i);
         }
@@ -164,6 +164,8 @@ void kern_cpu_scan(enum kern_dtype dtype, const void *codes, const float *scales
         break;
     case KERN_I8:
         scan(KERN_I8, codes, scales, rows_index, count, k, query, scores);
+        break;
+    default: /* kern_scan lets no blocks pass */
         break;
     }
 }

@@ -108,5 +108,7 @@ void kern_cpu_scan_avx512(enum kern_dtype dtype, const void *codes, const float 
     case KERN_I8:
         scan(KERN_I8, codes, scales, rows_index, count, k, query, scores);
         break;
+    default: /* kern_scan lets no blocks pass */
+        break;
     }
 }

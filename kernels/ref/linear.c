@@ -90,7 +90,7 @@ void kern_ref_linear(struct kern_ctx *ctx, const struct kern_linear *a)
     float scale = 1;
     (void)ctx;
     for (size_t t = 0; t < a->t; t++) {
-        const float *x = a->x + t * w->k;
+        const float *x = (const float *)a->x + t * w->k;
         if (w->dtype == KERN_I8) {
             scale = quantize(x, w->k, codes);
         } else if (w->dtype == KERN_BF16) {
@@ -108,7 +108,7 @@ void kern_ref_linear(struct kern_ctx *ctx, const struct kern_linear *a)
                       (double)w->scales[n];
             }
             sum = activate(a->act, sum + (a->bias ? (double)a->bias[n] : 0));
-            a->y[at] = (float)(sum + (a->residual ? (double)a->residual[at] : 0));
+            ((float *)a->y)[at] = (float)(sum + (a->residual ? (double)a->residual[at] : 0));
         }
     }
 }

@@ -1,0 +1,135 @@
+/* Generation with a host model: requests come and go, all that run share each forward pass.
+ *
+ * A step is one forward pass over a batch: every sequence that decodes gives one token, and what is
+ * left of tokens_step is filled with chunks of prompts that still have to be read. Keys and values
+ * are kept in pages of KERN_PAGE_TOKENS tokens (Kwon et al., arXiv 2309.06180); whole pages of
+ * prompts are kept by the hash of what they hold and all before it, so that a common beginning is
+ * computed once and lies once; pages that nobody uses go by age.
+ *
+ * The same seed gives the same tokens, alone or in a batch, whatever the chunks: sums of a row do
+ * not depend on other rows.
+ *
+ * Threads: an engine belongs to one thread at a time; paramem_engine_cancel and _wake may be called
+ * by any thread. Callbacks run inside paramem_engine_step, on its thread; they may submit and
+ * cancel.
+ *
+ * Errors: INVALID (a token out of range, sampling out of range), TOO_LARGE (prompt and max_tokens
+ * exceed the context, and the request's policy is to refuse), LIMIT (the queue is full), NO_MEMORY
+ * (says what was needed), IO (the device failed: all running requests end with it; paramem_engine
+ * is then good again). */
+#ifndef PARAMEM_ENGINE_H
+#define PARAMEM_ENGINE_H
+
+#include "paramem/model.h"
+#include "paramem/tokenizer.h"
+#include "proto/clock.h"
+
+struct paramem_engine;
+
+struct paramem_engine_options {
+    struct paramem_model *model; /* borrowed; one engine at a time */
+    enum kern_dtype kv;          /* F32, F16, BF16, E4M3; 0: BF16 on bf16 weights, else F32 */
+    size_t kv_bytes;             /* of pages; 0: as many as sequences_max contexts need, at most a
+                                    quarter of the free memory */
+    size_t sequences_max;        /* that run at once; 0: 16 */
+    size_t tokens_step;          /* of one forward pass; 0: 512 */
+    size_t requests_max;         /* that wait; 0: 1,024 */
+    bool no_prefix_cache;
+    const struct memos_clock *clock; /* copied; NULL: the system's */
+};
+
+enum paramem_finish {
+    PARAMEM_FINISH_STOP = 1, /* a stop id, or a stop string */
+    PARAMEM_FINISH_LENGTH,   /* max_tokens */
+    PARAMEM_FINISH_CONTEXT,  /* the context is full */
+    PARAMEM_FINISH_CANCELLED,
+    PARAMEM_FINISH_DEADLINE,
+    PARAMEM_FINISH_FAILED, /* see err */
+};
+
+enum paramem_overflow {
+    PARAMEM_OVERFLOW_REFUSE,   /* TOO_LARGE at submit */
+    PARAMEM_OVERFLOW_CUT_FRONT /* the prompt's first tokens are dropped (a bos stays); told in
+                                  result */
+};
+
+struct paramem_bias {
+    uint32_t id;
+    float bias;
+};
+
+struct paramem_sampling {
+    float temperature;  /* 0: greedy */
+    float top_p, min_p; /* 0 is taken as "no limit" for top_p */
+    size_t top_k;       /* 0: no limit */
+    float repetition;   /* 0 or 1: none; over prompt and answer */
+    uint64_t seed;
+    const struct paramem_bias *biases;
+    size_t biases_count;
+};
+
+struct paramem_token {
+    uint32_t id;
+    struct memos_bytes text; /* what it completes; whole characters; may be empty */
+    float logprob;
+    size_t top_count;
+    const uint32_t *top_ids; /* largest first */
+    const float *top_logprobs;
+};
+
+struct paramem_result {
+    enum paramem_finish finish;
+    size_t prompt_tokens, cached_tokens, cut_tokens, tokens;
+    const char *stop_string;                /* which, or NULL */
+    uint64_t queued_us, first_us, total_us; /* waiting, to the first token, all */
+    enum memos_status status;
+    const struct memos_error *err; /* FAILED only */
+};
+
+struct paramem_request {
+    const uint32_t *prompt; /* copied by submit, as is all below */
+    size_t prompt_count;    /* at least 1 */
+    size_t max_tokens;      /* 0: what the context holds */
+    struct paramem_sampling sampling;
+    const uint32_t *stop_ids; /* beside the model's own, unless no_model_stops */
+    size_t stop_ids_count;
+    bool no_model_stops;
+    const char *const *stops; /* strings; the answer ends before them */
+    size_t stops_count;
+    size_t top; /* logprobs of so many alternatives, at most KERN_TOP_MAX */
+    enum paramem_overflow overflow;
+    uint64_t deadline_us; /* on the clock's mono_us; 0: none */
+    /* Each token, then once the end. Views die on return. */
+    void (*on_token)(void *self, const struct paramem_token *token);
+    void (*on_done)(void *self, const struct paramem_result *result);
+    void *self;
+};
+
+MEMOS_MUST_USE enum memos_status paramem_engine_create(const struct paramem_engine_options *options,
+    struct paramem_engine **out, struct memos_error *err);
+/* Ends what runs as CANCELLED. Takes NULL. */
+void paramem_engine_destroy(struct paramem_engine **engine);
+
+MEMOS_MUST_USE enum memos_status paramem_engine_submit(struct paramem_engine *engine,
+    const struct paramem_request *request, uint64_t *out_id, struct memos_error *err);
+/* Takes effect before the next step; any thread; unknown ids are ignored. */
+void paramem_engine_cancel(struct paramem_engine *engine, uint64_t id);
+
+/* One forward pass. *out_more: something still runs or waits. */
+MEMOS_MUST_USE enum memos_status paramem_engine_step(
+    struct paramem_engine *engine, bool *out_more, struct memos_error *err);
+
+/* Log probabilities of ids[1..] given what stands before each: out (count - 1) float32 in host
+ * memory. Windows of the context length that overlap by `overlap` tokens when ids are more than the
+ * context. Runs at once, whatever else is queued. */
+MEMOS_MUST_USE enum memos_status paramem_engine_score(struct paramem_engine *engine,
+    const uint32_t *ids, size_t count, size_t overlap, float *out, struct memos_error *err);
+
+struct paramem_engine_stats {
+    uint64_t steps, prompt_tokens, cached_tokens, tokens, requests, cancelled, failed;
+    size_t running, waiting, pages_total, pages_used, pages_cached;
+    uint64_t weight_bytes, kv_bytes, workspace_bytes;
+};
+void paramem_engine_stats(const struct paramem_engine *engine, struct paramem_engine_stats *out);
+
+#endif
