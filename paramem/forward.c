@@ -14,7 +14,7 @@ enum part { X, H, QKV, ATTENDED, GATE_UP, GATED, LAST, NORMED, LOGITS, WORKSPACE
 
 /* What describes a pass, one array behind the other in one piece of memory. */
 struct step {
-    uint32_t *ids, *positions, *slots, *starts, *lengths, *logits_rows, *tables;
+    uint32_t *ids, *positions, *slots, *starts, *chunk_starts, *lengths, *logits_rows, *tables;
 };
 
 struct paramem_forward {
@@ -36,9 +36,13 @@ struct paramem_forward {
     bool unrecorded[BATCH_SIZES][LENGTH_SIZES]; /* recording failed: it is not tried again */
 };
 
-/* The shape of a pass as it is queued. */
+/* The shape of a pass as it is queued. Attention is one operation for the sequences of one row that
+ * come first, which decode, and one for those after them, which read chunks: so that a token's
+ * numbers are the same whether others read beside it or not. */
 struct shape {
-    size_t rows, sequences, rows_longest, length_max, stride, logits;
+    size_t rows, sequences, stride, logits;
+    size_t singles, singles_length; /* how many come first; the longest */
+    size_t chunk_rows, chunk_length;
     bool decoding; /* row b is sequence b's, and its logits are wanted */
 };
 
@@ -146,7 +150,7 @@ static size_t workspace_room(const struct paramem_forward *forward)
 static size_t step_bytes(const struct paramem_forward *forward)
 {
     size_t unused, pages = pages_of(length_size(forward->length_max, &unused));
-    size_t numbers = 3 * up(forward->rows_max, 16) + 2 * up(forward->sequences_max + 1, 16) +
+    size_t numbers = 3 * up(forward->rows_max, 16) + 3 * up(forward->sequences_max + 1, 16) +
                      up(forward->logits_max, 16) + forward->sequences_max * pages;
     return numbers * sizeof(uint32_t);
 }
@@ -305,9 +309,9 @@ static struct step step_of(const struct shape *shape, void *base, size_t *out_by
     uint32_t *at = base;
     struct step step;
     uint32_t **const arrays[] = {&step.ids, &step.positions, &step.slots, &step.starts,
-        &step.lengths, &step.logits_rows, &step.tables};
+        &step.chunk_starts, &step.lengths, &step.logits_rows, &step.tables};
     const size_t counts[] = {shape->rows, shape->rows, shape->rows, shape->sequences + 1,
-        shape->sequences, shape->logits, shape->sequences * shape->stride};
+        shape->sequences + 1, shape->sequences, shape->logits, shape->sequences * shape->stride};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         *arrays[i] = at;
         at += up(counts[i], 16);
@@ -321,15 +325,22 @@ static struct shape shape_of(const struct paramem_pass *pass)
     struct shape shape = {.rows = pass->rows,
         .sequences = pass->sequences,
         .logits = pass->logits_count,
-        .decoding =
-            !pass->hooks && pass->rows == pass->sequences && pass->logits_count == pass->rows};
+        .decoding = !pass->hooks && pass->logits_count == pass->rows};
     for (size_t b = 0; b < pass->sequences; b++) {
         size_t rows = pass->starts[b + 1] - pass->starts[b];
-        shape.rows_longest = larger(shape.rows_longest, rows);
-        shape.length_max = larger(shape.length_max, pass->lengths[b]);
-        shape.decoding = shape.decoding && rows == 1 && pass->logits_rows[b] == b;
+        if (rows == 1 && shape.singles == b) {
+            shape.singles++;
+            shape.singles_length = larger(shape.singles_length, pass->lengths[b]);
+        } else {
+            shape.chunk_rows = larger(shape.chunk_rows, rows);
+            shape.chunk_length = larger(shape.chunk_length, pass->lengths[b]);
+        }
     }
-    shape.stride = pages_of(shape.length_max);
+    shape.decoding = shape.decoding && shape.singles == pass->sequences;
+    for (size_t i = 0; shape.decoding && i < pass->logits_count; i++) {
+        shape.decoding = pass->logits_rows[i] == i;
+    }
+    shape.stride = pages_of(larger(shape.singles_length, shape.chunk_length));
     return shape;
 }
 
@@ -342,6 +353,9 @@ static void step_fill(
     memcpy(step->positions, pass->positions, rows * word);
     memcpy(step->slots, pass->slots, rows * word);
     memcpy(step->starts, pass->starts, (pass->sequences + 1) * word);
+    for (size_t b = shape->singles; b <= pass->sequences; b++) {
+        step->chunk_starts[b] = pass->starts[b] - (uint32_t)shape->singles;
+    }
     memcpy(step->lengths, pass->lengths, pass->sequences * word);
     if (pass->logits_count > 0) {
         memcpy(step->logits_rows, pass->logits_rows, pass->logits_count * word);
@@ -436,27 +450,33 @@ static void norm_heads(
     }
 }
 
+/* Attention of the sequences from `first` on, whose first row is row `first` too. */
 static void queue_attention(const struct paramem_forward *forward, size_t index,
-    const struct shape *shape, const struct step *step)
+    const struct shape *shape, const struct step *step, size_t first)
 {
     const struct paramem_decoder_config *config = &forward->model->config;
-    kern_attention(forward->model->ctx, &(struct kern_attention){.query = part(forward, QKV),
-                                            .kv = &forward->kv[index],
-                                            .starts = step->starts,
-                                            .lengths = step->lengths,
-                                            .tables = step->tables,
-                                            .t = shape->rows,
-                                            .sequences = shape->sequences,
-                                            .heads = config->heads,
-                                            .query_stride = forward->qkv_width,
-                                            .tables_stride = shape->stride,
-                                            .rows_max = shape->rows_longest,
-                                            .length_max = shape->length_max,
-                                            .window = forward->model->layers[index].window,
-                                            .scale = forward->scale,
-                                            .out = part(forward, ATTENDED),
-                                            .out_dtype = forward->between,
-                                            .workspace = part(forward, WORKSPACE)});
+    bool singles = first < shape->singles;
+    float *query = part(forward, QKV);
+    uint8_t *out = part(forward, ATTENDED);
+    size_t out_bytes = config->heads * config->head_dim * kern_dtype_bytes(forward->between);
+    kern_attention(forward->model->ctx,
+        &(struct kern_attention){.query = query + first * forward->qkv_width,
+            .kv = &forward->kv[index],
+            .starts = singles ? step->starts : step->chunk_starts + first,
+            .lengths = step->lengths + first,
+            .tables = step->tables + first * shape->stride,
+            .t = (singles ? shape->singles : shape->rows) - first,
+            .sequences = (singles ? shape->singles : shape->sequences) - first,
+            .heads = config->heads,
+            .query_stride = forward->qkv_width,
+            .tables_stride = shape->stride,
+            .rows_max = singles ? 1 : shape->chunk_rows,
+            .length_max = singles ? shape->singles_length : shape->chunk_length,
+            .window = forward->model->layers[index].window,
+            .scale = forward->scale,
+            .out = out + first * out_bytes,
+            .out_dtype = forward->between,
+            .workspace = part(forward, WORKSPACE)});
 }
 
 /* h -> queries, keys, values -> the cache -> x. */
@@ -493,7 +513,12 @@ static void queue_mixing(const struct paramem_forward *forward, size_t index,
                                 .heads = config->heads,
                                 .head_dim = config->head_dim,
                                 .stride = forward->qkv_width});
-    queue_attention(forward, index, shape, step);
+    if (shape->singles > 0) {
+        queue_attention(forward, index, shape, step, 0);
+    }
+    if (shape->singles < shape->sequences) {
+        queue_attention(forward, index, shape, step, shape->singles);
+    }
     product(
         forward, layer->out, layer->out_bias, ATTENDED, X, forward->between, KERN_F32, shape->rows);
 }
@@ -585,9 +610,10 @@ void paramem_forward_run(
     pass_check(forward, pass);
     bool recorded = forward->records && shape.decoding;
     if (recorded) {
-        shape.rows = shape.sequences = shape.logits = batch_size(shape.rows, &batch);
-        shape.length_max = length_size(shape.length_max, &length);
-        shape.stride = pages_of(shape.length_max);
+        shape.rows = shape.sequences = shape.singles = batch_size(shape.rows, &batch);
+        shape.logits = shape.rows;
+        shape.singles_length = length_size(shape.singles_length, &length);
+        shape.stride = pages_of(shape.singles_length);
         recorded = batch < BATCH_SIZES && length < LENGTH_SIZES;
     }
     struct step host = step_of(&shape, forward->host, &bytes);
