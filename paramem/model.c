@@ -335,7 +335,7 @@ static enum memos_status upload(struct load *load, int memory, const void *conte
     return status;
 }
 
-/* The table where it lies: in the map, in the head when that has rows as they are, or uploaded. */
+/* The table where it lies: in the map, in the head when that has the rows as stored, or uploaded. */
 static enum memos_status table_load(struct load *load)
 {
     struct paramem_model *model = load->model;
@@ -347,6 +347,7 @@ static enum memos_status table_load(struct load *load)
         rows = weight->data;
     } else if (model->config.tied) {
         rows = kern_matrix_rows(model->head, &dtype);
+        rows = dtype == weight->dtype ? rows : NULL;
     }
     if (!rows) {
         dtype = weight->dtype;
