@@ -54,8 +54,8 @@ enum kern_dtype kern_dtype_of(struct memos_bytes name);
 struct kern_ctx;
 
 struct kern_options {
-    const char *backend; /* "ref", "cpu", "cuda"; "auto": cuda where there is a GPU, else cpu;
-                            NULL: cpu */
+    const char *backend; /* "ref", "cpu", "cuda" (its first device; CUDA_VISIBLE_DEVICES chooses);
+                            "auto": cuda where there is a GPU that works, else cpu; NULL: cpu */
     const char *level;   /* cpu: at most "sse2", "avx2", "avx512", "amx"; NULL: the best */
     unsigned threads;    /* that compute, the caller's among them. 0: one a processor, at most 16 */
 };
@@ -102,6 +102,13 @@ MEMOS_MUST_USE enum memos_status kern_download(
 /* Wait for all that was queued; the first error since the last kern_sync (IO: the device failed;
  * kern_reset must follow). */
 MEMOS_MUST_USE enum memos_status kern_sync(struct kern_ctx *ctx, struct memos_error *err);
+/* Begin again after the device failed. What was in device memory is gone, in all contexts of the
+ * process on that device: release all memory, matrices and graphs made with this context before
+ * (which touches nothing on a device that failed), then make and fill them anew. Other contexts
+ * tell the same IO error at their next kern_sync and are reset the same way; none may be in use
+ * meanwhile. IO: the device does not come back to this process, which must be started again. Host
+ * memory of kern_host_alloc is gone, too. Does nothing where the context is not cuda. */
+MEMOS_MUST_USE enum memos_status kern_reset(struct kern_ctx *ctx, struct memos_error *err);
 /* Bytes of the device's memory that are free and there are; the host's on other backends. */
 void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
 
@@ -202,6 +209,8 @@ void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a);
 enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype weights);
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */
+
+/* Host memory; not on cuda. */
 
 /* y (T, K) = (x - mean) / sqrt(var + eps) * gamma + beta, by rows; y may be x. */
 void kern_layernorm(struct kern_ctx *ctx, const float *x, const float *gamma, const float *beta,
