@@ -36,6 +36,8 @@ void kern_cpu_from_f32(enum kern_dtype to, const float *from, void *out, size_t 
 void kern_cpu_to_f32(enum kern_dtype from, const void *data, float *out, size_t count);
 
 extern const struct kern_tiles kern_cpu_f32_avx2, kern_cpu_bf16_avx2, kern_cpu_i8_avx2;
+extern const struct kern_tiles kern_cpu_q8_0_avx2, kern_cpu_q4_0_avx2, kern_cpu_q4_k_avx2,
+    kern_cpu_q6_k_avx2;
 extern const struct kern_tiles kern_cpu_f32_avx512, kern_cpu_bf16_avx512, kern_cpu_i8_avx512;
 extern const struct kern_tiles kern_cpu_bf16_amx, kern_cpu_i8_amx;
 
