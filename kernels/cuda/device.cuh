@@ -28,11 +28,13 @@ struct kern_blaslt; /* linear.cu's: cuBLASLt, loaded at run time, and its plans 
 struct kern_cuda {
     cudaStream_t stream; /* all operations */
     cudaStream_t copies; /* kern_upload_beside */
-    cudaEvent_t copied, computed;
+    cudaEvent_t copied;
+    void *staging[2]; /* matrix.cu's: pinned, what is on its way to the device */
+    cudaEvent_t staged[2];
     struct kern_blaslt *blaslt; /* NULL: the library is not there */
     int multiprocessors, l2_bytes, capability; /* 90 for sm_90 */
     bool recording;                            /* between kern_graph_begin and _end */
-    size_t live;         /* pieces of memory, matrices and graphs: none when it is reset */
+    size_t live;         /* pieces of memory: none when it is reset */
     uint64_t generation; /* of the device: what was made in another is gone */
     cudaError_t failed;  /* the first error; cudaSuccess: none */
     char failed_at[96];  /* what was tried */
@@ -53,6 +55,9 @@ static inline bool kern_cuda_failed(const struct kern_ctx *ctx)
     return kern_cuda_of(ctx)->failed != cudaSuccess;
 }
 
+/* May something be queued? Not after an error, and not on a device that was reset meanwhile. */
+bool kern_cuda_usable(struct kern_ctx *ctx);
+
 /* Keep the first error. `what` (static) is what was tried: a kernel's or an operation's name. */
 void kern_cuda_check(struct kern_ctx *ctx, cudaError_t error, const char *what);
 
@@ -71,7 +76,7 @@ void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P..
     dim3 block, size_t shared, bool chained, A... args)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
-    if (own->failed != cudaSuccess) {
+    if (!kern_cuda_usable(ctx)) {
         return;
     }
     if (shared > (48U << 10)) {
