@@ -635,6 +635,11 @@ void emulate_seed(uint64_t seed)
     random_state = seed;
 }
 
+uint64_t emulate_random(void)
+{
+    return random_next();
+}
+
 size_t emulate_faults(char *text)
 {
     size_t count = faults_count;

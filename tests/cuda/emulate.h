@@ -288,6 +288,7 @@ bool emulate_written(const void *memory, size_t bytes);
 void emulate_forget(void *memory, size_t bytes);
 
 void emulate_seed(uint64_t seed);
+uint64_t emulate_random(void);
 /* Faults since this was called last; the first one's text is copied to text[256] (may be NULL). */
 size_t emulate_faults(char *text);
 
