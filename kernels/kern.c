@@ -151,7 +151,7 @@ void kern_from_f32(enum kern_dtype to, const float *from, void *out, size_t coun
 
 void kern_to_f32(enum kern_dtype from, const void *data, float *out, size_t count)
 {
-    memos_assert(from >= KERN_F32 && from <= KERN_I8);
+    memos_assert(from >= KERN_F32 && from <= KERN_Q6_K && count % kern_dtype_block(from) == 0);
     kern_ops_of(NULL, NULL)->to_f32(from, data, out, count);
 }
 
@@ -169,12 +169,17 @@ static bool aligned(const void *workspace)
     return (uintptr_t)workspace % 64 == 0;
 }
 
-/* Do two runs of floats share memory? */
-static bool overlap(const float *a, size_t a_count, const float *b, size_t b_count)
+/* Do two pieces of memory share bytes? */
+static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
 {
     uintptr_t left = (uintptr_t)a, right = (uintptr_t)b;
-    return left < right ? right - left < a_count * sizeof(float)
-                        : left - right < b_count * sizeof(float);
+    return left < right ? right - left < a_bytes : left - right < b_bytes;
+}
+
+static size_t row_bytes(enum kern_dtype dtype, size_t k)
+{
+    memos_assert(dtype == 0 || dtype == KERN_F32 || dtype == KERN_BF16);
+    return k * (dtype == KERN_BF16 ? 2 : 4);
 }
 
 void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a)
@@ -183,10 +188,23 @@ void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a)
         return;
     }
     memos_assert(a->act >= KERN_NONE && a->act <= KERN_SILU);
-    memos_assert(!overlap(a->x, a->t * a->w->k, a->y, a->t * a->w->n));
-    memos_assert(
-        a->workspace ? aligned(a->workspace) : a->w->ops->linear_workspace_bytes(a->w, a->t) == 0);
+    memos_assert(a->x_dtype != KERN_BF16 || a->w->dtype == KERN_BF16);
+    memos_assert(!overlap(
+        a->x, a->t * row_bytes(a->x_dtype, a->w->k), a->y, a->t * row_bytes(a->y_dtype, a->w->n)));
+    memos_assert(a->workspace ? (uintptr_t)a->workspace % 256 == 0
+                              : a->w->ops->linear_workspace_bytes(a->w, a->t) == 0);
     a->w->ops->linear(ctx, a);
+}
+
+/* On a processor whose tiles take x as bf16 it is rounded to that anyway, and half the bytes go
+ * through memory; where it must be widened again, float32 is kinder to what is not rounded. */
+enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype weights)
+{
+    if (ctx->ops->device) {
+        return ctx->ops->device->between_dtype(ctx, weights);
+    }
+    const struct kern_tiles *tiles = ctx->ops->tiles[1];
+    return weights == KERN_BF16 && tiles && tiles->form == KERN_FORM_BF16 ? KERN_BF16 : KERN_F32;
 }
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */

@@ -135,19 +135,21 @@ void kern_to_f32(enum kern_dtype from, const void *data, float *out, size_t coun
 /* A weight matrix (N, K) laid out for this context's products, in device memory. */
 struct kern_matrix;
 
-/* Rows of a matrix as they lie in a file, in host memory: (n, K) of `from`, row-major. */
+/* Rows of a matrix as they lie in a file, in host memory: (n, K) of `from`, row-major, at any
+ * address. */
 struct kern_part {
-    enum kern_dtype from; /* F32, F16, BF16, or blocks (K a multiple of the block) */
+    enum kern_dtype from; /* F32, F16, BF16, or blocks */
     const void *data;
     size_t n;
 };
 
 /* Pack the parts, one below the other (N is the sum of their n), as `to`: F32, BF16, I8 (a scale
- * per row of N: the largest magnitude over 127; K at most 65,536), Q8_0, Q4_0 (the largest
- * magnitude of 32 over 127, over 8), and Q4_K or Q6_K when every part is of that type. Blocks of
- * the same type keep their codes and scales to the bit. N and K are not 0. Copies. A matrix is
- * multiplied as the context that packed it multiplies, also on another of the same backend.
- * NO_MEMORY; UNSUPPORTED. */
+ * per row of N: the largest magnitude over 127; K at most 65,536), Q8_0 and Q4_0 (quantized as
+ * kernels/blocks.h says), and Q4_K or Q6_K when every part is of that type. Blocks of the same type
+ * keep their codes and scales to the bit. K is a multiple of the block of every type of blocks that
+ * takes part. N and K are not 0. Copies, on the context's threads. A matrix is multiplied as the
+ * context that packed it multiplies, also on another of the same backend. NO_MEMORY; UNSUPPORTED.
+ */
 MEMOS_MUST_USE enum memos_status kern_matrix_pack_parts(struct kern_ctx *ctx, enum kern_dtype to,
     const struct kern_part *parts, size_t parts_count, size_t k, struct kern_matrix **out,
     struct memos_error *err);
@@ -157,6 +159,7 @@ MEMOS_MUST_USE enum memos_status kern_matrix_pack(struct kern_ctx *ctx, enum ker
     struct memos_error *err);
 void kern_matrix_free(struct kern_matrix **matrix); /* takes NULL */
 size_t kern_matrix_bytes(const struct kern_matrix *matrix);
+enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix); /* what it was packed as */
 void kern_matrix_shape(const struct kern_matrix *matrix, size_t *out_n, size_t *out_k);
 /* The rows where they lie row-major and unchanged in device memory (dtype in *out_dtype), so that a
  * table of embeddings can be the same memory; NULL when this backend lays them out otherwise. */
@@ -174,8 +177,9 @@ enum kern_activation {
  * float32 or NULL, may be y itself when y is float32. BF16 weights: x is rounded to bf16, sums are
  * float32. I8 weights: each row of x is quantized to int8 with its own scale, sums are int32. Block
  * weights: each 32 numbers of a row of x are quantized to int8 with their own scale, sums of 32 are
- * int32, sums of those float32. x BF16 is for BF16 weights only and gives the same numbers as the
- * float32 that it was rounded from. Work: 2 T N K flop. y must not overlap x. */
+ * int32 (Q6_K: of 16), sums of those, each times its scales, float32. x BF16 is for BF16 weights
+ * only and gives the same numbers as the float32 that it was rounded from. A row of y does not
+ * depend on T, nor on the other rows, to the bit. Work: 2 T N K flop. y must not overlap x. */
 struct kern_linear {
     const void *x;
     const struct kern_matrix *w;

@@ -18,6 +18,7 @@ static void complete(struct kern_ops *ops)
 {
 #define USE_REF(slot) ops->slot = ops->slot ? ops->slot : kern_ref_ops.slot
     memos_assert(!ops->encode_attention == !ops->encode_attention_workspace_bytes);
+    USE_REF(pack);
     USE_REF(encode_attention_workspace_bytes);
     USE_REF(encode_attention);
     USE_REF(layernorm);
