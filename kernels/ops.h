@@ -134,7 +134,8 @@ struct kern_ops {
     void (*to_f32)(enum kern_dtype from, const void *data, float *out, size_t count);
 };
 
-/* What a backend with memory of its own has; kern.h says what each does. Complete or not at all. */
+/* What a backend with memory of its own has; kern.h says what each does. Complete or not at all.
+ * open also writes ctx->name. */
 struct kern_device {
     enum memos_status (*open)(struct kern_ctx *ctx, struct memos_error *err);
     void (*close)(struct kern_ctx *ctx);
@@ -150,6 +151,7 @@ struct kern_device {
     enum memos_status (*download)(struct kern_ctx *ctx, void *host, const void *device,
         size_t bytes, struct memos_error *err);
     enum memos_status (*sync)(struct kern_ctx *ctx, struct memos_error *err);
+    enum memos_status (*reset)(struct kern_ctx *ctx, struct memos_error *err);
     void (*memory)(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
     void (*upload_beside)(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
     void (*copies_wait)(struct kern_ctx *ctx);
@@ -165,6 +167,11 @@ struct kern_device {
     enum kern_dtype (*between_dtype)(const struct kern_ctx *ctx, enum kern_dtype weights);
 };
 
+/* The beginning of a device's recorded operations. */
+struct kern_graph {
+    const struct kern_device *device;
+};
+
 struct kern_ctx {
     const struct kern_ops *ops;
     void *own; /* the device's */
@@ -175,8 +182,9 @@ struct kern_ctx {
 
 extern const struct kern_ops kern_ref_ops;
 
-/* The registered table of a backend at the best level that is at most `level` (both may be NULL:
- * the best). NULL: there is no backend or level of that name. */
+/* The registered table of a backend ("auto" is no backend) at the best level that is at most
+ * `level` (both may be NULL: the best cpu). NULL: there is no backend or level of that name, or it
+ * was not built. */
 const struct kern_ops *kern_ops_of(const char *backend, const char *level);
 
 /* The layout for weights of dtype; width 0 when they cannot be packed as that. */
