@@ -158,6 +158,7 @@ MEMOS_MUST_USE enum memos_status kern_matrix_pack(struct kern_ctx *ctx, enum ker
 void kern_matrix_free(struct kern_matrix **matrix); /* takes NULL */
 size_t kern_matrix_bytes(const struct kern_matrix *matrix);
 void kern_matrix_shape(const struct kern_matrix *matrix, size_t *out_n, size_t *out_k);
+enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix); /* what it was packed as */
 /* The rows where they lie row-major and unchanged in device memory (dtype in *out_dtype), so that a
  * table of embeddings can be the same memory; NULL when this backend lays them out otherwise. */
 const void *kern_matrix_rows(const struct kern_matrix *matrix, enum kern_dtype *out_dtype);

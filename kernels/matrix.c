@@ -131,6 +131,11 @@ void kern_matrix_free(struct kern_matrix **matrix)
     *matrix = NULL;
 }
 
+enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix)
+{
+    return matrix->dtype;
+}
+
 size_t kern_matrix_bytes(const struct kern_matrix *matrix)
 {
     return matrix->bytes;
