@@ -50,7 +50,8 @@ static void print_pieces(
 static enum memos_status encode(struct ctl *ctl, const struct paramem_tokenizer *tokenizer,
     struct memos_bytes text, struct memos_error *err)
 {
-    unsigned flags = ctl_args_has(ctl->args, CTL_PLAIN) ? PARAMEM_PLAIN_TEXT : PARAMEM_ADD_SPECIAL;
+    unsigned flags =
+        ctl_args_has(ctl->args, CTL_NO_SPECIAL) ? PARAMEM_PLAIN_TEXT : PARAMEM_ADD_SPECIAL;
     struct paramem_ids ids = {0};
     enum memos_status status = paramem_tokenizer_encode(tokenizer, text, flags, &ids, err);
     if (status == MEMOS_OK && ctl->json) {
@@ -95,12 +96,12 @@ static enum memos_status read_ids(
 static enum memos_status decode(struct ctl *ctl, const struct paramem_tokenizer *tokenizer,
     struct memos_bytes text, struct memos_error *err)
 {
-    struct paramem_ids ids;
+    struct paramem_ids ids = {0};
     struct memos_buffer out = memos_buffer_make((size_t)CTL_FILE_BYTES_MAX);
     enum memos_status status = read_ids(ctl, text, &ids, err);
     if (status == MEMOS_OK) {
         status = paramem_tokenizer_decode(
-            tokenizer, ids.ids, ids.count, ctl_args_has(ctl->args, CTL_PLAIN), &out, err);
+            tokenizer, ids.ids, ids.count, ctl_args_has(ctl->args, CTL_NO_SPECIAL), &out, err);
     }
     if (status == MEMOS_OK && ctl->json) {
         status = ctl_json_print(json_pack("{sI,so}", "count", (json_int_t)ids.count, "text",

@@ -169,7 +169,7 @@ static const struct ctl_command commands[] = {
         "sum says which is chosen; the sum by byte is told beside it.",
         OPTIONS(MODEL_OPTIONS, CTL_OVERLAP, CTL_CHOICES), 1, 1, false, ctl_run_score},
     {"tokenize", "TEXT|@FILE|-", "the tokens of a text, or the text of tokens", NULL,
-        OPTIONS(CTL_RUN_MODEL, CTL_IDS, CTL_DECODE, CTL_PLAIN), 1, 1, false, ctl_run_tokenize},
+        OPTIONS(CTL_RUN_MODEL, CTL_IDS, CTL_DECODE, CTL_NO_SPECIAL), 1, 1, false, ctl_run_tokenize},
     {"model add", "PATH", "give a host model a name",
         "PATH is a Hugging Face folder or a GGUF file, of the Llama, Mistral, Qwen2 or Qwen3 "
         "family. Its configuration and tokenizer are read to see that it will work.",

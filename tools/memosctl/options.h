@@ -182,7 +182,7 @@
         "context)")                                                                                \
     X(IDS, "ids", 0, NULL, "only the ids, on one line")                                            \
     X(DECODE, "decode", 0, NULL, "TEXT is ids: print the text that they are")                      \
-    X(PLAIN, "plain", 0, NULL,                                                                     \
+    X(NO_SPECIAL, "plain", 0, NULL,                                                                \
         "add no special tokens, and read none in the text; with --decode: leave them out")         \
     /* the service */                                                                              \
     X(MEMOSD, "memosd", 0, "PATH",                                                                 \
