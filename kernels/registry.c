@@ -27,6 +27,28 @@ static void complete(struct kern_ops *ops)
     USE_REF(scan);
     USE_REF(from_f32);
     USE_REF(to_f32);
+    memos_assert(!ops->attention == !ops->attention_workspace_bytes);
+    memos_assert(!ops->sample == !ops->sample_workspace_bytes);
+    memos_assert(!ops->side_ffn == !ops->side_ffn_workspace_bytes);
+    /* A device's memory cannot be read here: what it lacks stays empty, and asking for it is
+     * asserted in decoder.c. */
+    if (ops->device) {
+        return;
+    }
+    USE_REF(gather);
+    USE_REF(rmsnorm);
+    USE_REF(silu_mul);
+    USE_REF(rotate);
+    USE_REF(kv_write);
+    USE_REF(kv_read);
+    USE_REF(kv_shift);
+    USE_REF(attention_workspace_bytes);
+    USE_REF(attention);
+    USE_REF(sample_workspace_bytes);
+    USE_REF(sample);
+    USE_REF(logprobs);
+    USE_REF(side_ffn_workspace_bytes);
+    USE_REF(side_ffn);
 #undef USE_REF
 }
 
