@@ -24,9 +24,19 @@ static inline size_t kern_up(size_t value, size_t unit)
  * together: element (n, k) is at
  *     n / width * width * K' + k / group * width * group + n % width * group + k % group
  * where K' is K rounded up to `pad`, a multiple of group. Row-major is width 1, group 1. What pads
- * is zero. */
+ * is zero. Blocks lie in panels of their own (kernels/cpu/panels.h), or as in a file where width is
+ * 1. */
 struct kern_layout {
     size_t width, group, pad;
+    size_t bytes; /* of pad numbers of width rows; 0: as many as their type has */
+};
+
+/* Rows n .. n + count - 1 of a matrix in the making, n a multiple of KERN_PANEL. */
+#define KERN_PANEL 16
+struct kern_strip {
+    size_t n, count;
+    const void *rows[KERN_PANEL];
+    enum kern_dtype from[KERN_PANEL];
 };
 
 struct kern_matrix {
@@ -34,15 +44,15 @@ struct kern_matrix {
     enum kern_dtype dtype;
     size_t n, k, k_padded;
     size_t panel_bytes;
-    size_t bytes;  /* of all, this struct included */
-    void *data;    /* 64-byte aligned */
-    float *scales; /* (N) I8 only, as is sums */
-    int32_t *sums; /* (N) of each row's codes: for products whose other side is offset */
+    size_t bytes;   /* of all, this struct included */
+    bool row_major; /* data is what kern_matrix_rows gives */
+    void *data;     /* 64-byte aligned */
+    float *scales;  /* (N) I8 only, as is sums */
+    int32_t *sums;  /* (N) of each row's codes: for products whose other side is offset */
 };
 
 /* The sums of one tile: x (rows, K') . panels^T. The sums are float32 or int32 and lie row-major,
  * 16 * KERN_TILE_PANELS apart. */
-#define KERN_PANEL 16
 #define KERN_TILE_PANELS 2
 #define KERN_TILE_COLUMNS (KERN_PANEL * KERN_TILE_PANELS)
 
@@ -80,6 +90,8 @@ struct kern_ops {
     const struct kern_tiles *tiles[3]; /* cpu's linear only: f32, bf16, i8 */
     size_t (*linear_workspace_bytes)(const struct kern_matrix *w, size_t t);
     void (*linear)(struct kern_ctx *ctx, const struct kern_linear *a);
+    /* Write these rows, and what pads them, where they belong. Any thread. */
+    void (*pack)(struct kern_matrix *w, const struct kern_strip *strip);
 
     /* The attention slots come together or not at all. */
     size_t (*encode_attention_workspace_bytes)(
@@ -121,7 +133,8 @@ struct kern_ops {
     void (*to_f32)(enum kern_dtype from, const void *data, float *out, size_t count);
 };
 
-/* What a backend with memory of its own has; kern.h says what each does. Complete or not at all. */
+/* What a backend with memory of its own has; kern.h says what each does. Complete or not at all.
+ * open also writes ctx->name. */
 struct kern_device {
     enum memos_status (*open)(struct kern_ctx *ctx, struct memos_error *err);
     void (*close)(struct kern_ctx *ctx);
@@ -137,6 +150,7 @@ struct kern_device {
     enum memos_status (*download)(struct kern_ctx *ctx, void *host, const void *device,
         size_t bytes, struct memos_error *err);
     enum memos_status (*sync)(struct kern_ctx *ctx, struct memos_error *err);
+    enum memos_status (*reset)(struct kern_ctx *ctx, struct memos_error *err);
     void (*memory)(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
     void (*upload_beside)(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
     void (*copies_wait)(struct kern_ctx *ctx);
@@ -152,6 +166,11 @@ struct kern_device {
     enum kern_dtype (*between_dtype)(const struct kern_ctx *ctx, enum kern_dtype weights);
 };
 
+/* The beginning of a device's recorded operations. */
+struct kern_graph {
+    const struct kern_device *device;
+};
+
 struct kern_ctx {
     const struct kern_ops *ops;
     void *own; /* the device's */
@@ -162,8 +181,9 @@ struct kern_ctx {
 
 extern const struct kern_ops kern_ref_ops;
 
-/* The registered table of a backend at the best level that is at most `level` (both may be NULL:
- * the best). NULL: there is no backend or level of that name. */
+/* The registered table of a backend ("auto" is no backend) at the best level that is at most
+ * `level` (both may be NULL: the best cpu). NULL: there is no backend or level of that name, or it
+ * was not built. */
 const struct kern_ops *kern_ops_of(const char *backend, const char *level);
 
 /* The layout for weights of dtype; width 0 when they cannot be packed as that. */

@@ -223,14 +223,14 @@ static size_t workspace_bytes(const struct paramem_bert *bert)
     return most;
 }
 
-/* 64-byte aligned, at least one line; NULL without memory. */
+/* 256-byte aligned, at least that; NULL without memory. */
 static void *room(size_t count, size_t size)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - 64) {
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - 256) {
         return NULL;
     }
-    return aligned_alloc(64, (bytes + 63) / 64 * 64 + 64 * (bytes == 0));
+    return aligned_alloc(256, (bytes + 255) / 256 * 256 + 256 * (bytes == 0));
 }
 
 static enum memos_status room_make(struct paramem_bert *bert, struct memos_error *err)

@@ -5,8 +5,9 @@
  * A piece of work is a block of rows of x by some panels. Panel after panel goes through all rows
  * of the block, so that W is read once a block and the panel stays in the first cache. With few
  * rows (a question) there is one block and the panels are shared out; with many, both are. */
+#include "kernels/cpu/codes.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/vector.h"
+#include "kernels/ref/ops.h"
 
 #include <math.h>
 #include <string.h>
@@ -45,6 +46,9 @@ static size_t form_bytes(enum kern_form form)
 
 static const struct kern_tiles *tiles_of(const struct kern_matrix *w)
 {
+    if (w->dtype >= KERN_Q8_0) {
+        return NULL;
+    }
     return w->ops->tiles[w->dtype == KERN_F32 ? 0 : w->dtype == KERN_BF16 ? 1 : 2];
 }
 
@@ -56,6 +60,9 @@ static size_t formed_bytes(const struct kern_matrix *w, const struct kern_tiles 
 
 size_t kern_cpu_linear_workspace_bytes(const struct kern_matrix *w, size_t t)
 {
+    if (!tiles_of(w)) {
+        return kern_ref_linear_workspace_bytes(w, t);
+    }
     const struct kern_tiles *tiles = tiles_of(w);
     return formed_bytes(w, tiles, t) + (w->dtype == KERN_I8 ? kern_up(t * sizeof(float), 64) : 0);
 }
@@ -79,29 +86,27 @@ static void form_bf16(const float *x, size_t k, size_t k_padded, bool wide, void
     }
 }
 
-static float row_most(const float *x, size_t k)
+/* The same of x that is bf16 already. */
+static void form_from_bf16(const uint16_t *x, size_t k, size_t k_padded, bool wide, void *out)
 {
-    __m256 most = _mm256_setzero_ps();
-    for (size_t i = 0; i < k; i += 8) {
-        __m256 v = k - i >= 8 ? _mm256_loadu_ps(x + i) : vector_load_part(x + i, k - i);
-        most = _mm256_max_ps(vector_abs(v), most);
+    if (wide) {
+        kern_cpu_to_f32(KERN_BF16, x, out, k);
+        memset((float *)out + k, 0, (k_padded - k) * sizeof(float));
+    } else {
+        memcpy(out, x, k * sizeof *x);
+        memset((uint16_t *)out + k, 0, (k_padded - k) * sizeof *x);
     }
-    return vector_max(most);
 }
 
 /* Codes -127..127 in the tiles' form; returns the scale. The same arithmetic as ref's. */
 static float form_codes(const float *x, size_t k, size_t k_padded, enum kern_form form, void *out)
 {
-    float most = row_most(x, k);
-    __m256 to_code = _mm256_set1_ps(most > 0 ? 127.0F / most : 0);
-    const __m256i least = _mm256_set1_epi32(-127), top = _mm256_set1_epi32(127);
+    float most = codes_most(x, k);
+    __m256 factor = _mm256_set1_ps(codes_factor(most));
     for (size_t i = 0; i < k_padded; i += 8) {
         size_t left = i < k ? k - i : 0, room = k_padded - i < 8 ? k_padded - i : 8;
         __m256 v = left >= 8 ? _mm256_loadu_ps(x + i) : vector_load_part(x + i, left);
-        __m256i code = _mm256_cvtps_epi32(_mm256_mul_ps(v, to_code));
-        code = _mm256_min_epi32(_mm256_max_epi32(code, least), top);
-        __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(code, code), 0xd8);
-        __m128i codes = _mm256_castsi256_si128(words);
+        __m128i codes = codes_words(codes_of(v, factor));
         char part[16];
         if (form == KERN_FORM_I16) {
             _mm_storeu_si128((__m128i *)part, codes);
@@ -123,7 +128,10 @@ static void form_row(const struct linear *l, size_t t)
     const struct kern_matrix *w = l->a->w;
     const float *x = (const float *)l->a->x + t * w->k;
     void *out = (char *)l->a->workspace + t * l->x_bytes;
-    if (w->dtype == KERN_BF16) {
+    if (l->a->x_dtype == KERN_BF16) {
+        form_from_bf16((const uint16_t *)l->a->x + t * w->k, w->k, w->k_padded,
+            l->tiles->form == KERN_FORM_ROUNDED, out);
+    } else if (w->dtype == KERN_BF16) {
         form_bf16(x, w->k, w->k_padded, l->tiles->form == KERN_FORM_ROUNDED, out);
     } else {
         l->scales[t] = form_codes(x, w->k, w->k_padded, l->tiles->form, out);
@@ -186,7 +194,8 @@ struct finish {
     const int32_t *w_sums;
     const float *x_scales;
     const float *residual; /* as y; NULL: none */
-    float *y;
+    void *y;
+    bool y_bf16;
     size_t y_stride, rows, columns;
 };
 
@@ -211,6 +220,20 @@ static inline __attribute__((always_inline)) __m256 finish_sums(
     return f->bias ? _mm256_add_ps(v, _mm256_loadu_ps(f->bias + half * 8)) : v;
 }
 
+static inline __attribute__((always_inline)) void finish_store(
+    const struct finish *f, size_t at, size_t left, __m256 v)
+{
+    if (f->y_bf16) {
+        uint16_t part[8];
+        _mm_storeu_si128((__m128i *)part, vector_upper_halves(vector_round_bf16(v)));
+        memcpy((uint16_t *)f->y + at, part, 2 * (left < 8 ? left : 8));
+    } else if (left >= 8) {
+        _mm256_storeu_ps((float *)f->y + at, v);
+    } else if (left > 0) {
+        _mm256_maskstore_ps((float *)f->y + at, vector_mask(left), v);
+    }
+}
+
 static inline __attribute__((always_inline)) void finish_as(
     const struct finish *f, enum kern_activation act)
 {
@@ -223,13 +246,10 @@ static inline __attribute__((always_inline)) void finish_as(
                 if (f->residual) {
                     v = _mm256_add_ps(v, _mm256_loadu_ps(f->residual + at));
                 }
-                _mm256_storeu_ps(f->y + at, v);
-            } else if (left > 0) {
-                if (f->residual) {
-                    v = _mm256_add_ps(v, vector_load_part(f->residual + at, left));
-                }
-                _mm256_maskstore_ps(f->y + at, vector_mask(left), v);
+            } else if (f->residual) {
+                v = _mm256_add_ps(v, vector_load_part(f->residual + at, left));
             }
+            finish_store(f, at, left, v);
         }
     }
 }
@@ -268,7 +288,8 @@ static void finish_panel(
     struct finish f = {
         .sums = sums,
         .residual = a->residual ? a->residual + at : NULL,
-        .y = (float *)a->y + at,
+        .y = (char *)a->y + at * (a->y_dtype == KERN_BF16 ? 2 : 4),
+        .y_bf16 = a->y_dtype == KERN_BF16,
         .y_stride = w->n,
         .rows = rows,
         .columns = columns,
@@ -338,7 +359,8 @@ void kern_cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a)
 {
     struct linear l = {.a = a, .tiles = tiles_of(a->w)};
     size_t panels = (a->w->n + KERN_PANEL - 1) / KERN_PANEL;
-    if (a->t == 0 || panels == 0) {
+    if (!l.tiles) {
+        kern_ref_linear(ctx, a);
         return;
     }
     form(ctx, &l);

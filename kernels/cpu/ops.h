@@ -17,6 +17,7 @@ const struct kern_ops *kern_cpu_ops(enum kern_level level);
 
 size_t kern_cpu_linear_workspace_bytes(const struct kern_matrix *w, size_t t);
 void kern_cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a);
+void kern_cpu_pack(struct kern_matrix *w, const struct kern_strip *strip);
 size_t kern_cpu_encode_attention_workspace_bytes(
     const struct kern_ctx *ctx, size_t longest, size_t head_dim);
 void kern_cpu_encode_attention(struct kern_ctx *ctx, const struct kern_encode_attention *a);

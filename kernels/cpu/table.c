@@ -51,6 +51,7 @@ static struct kern_ops avx2 = {
     .tiles = {&kern_cpu_f32_avx2, &kern_cpu_bf16_avx2, &kern_cpu_i8_avx2},
     .linear_workspace_bytes = kern_cpu_linear_workspace_bytes,
     .linear = kern_cpu_linear,
+    .pack = kern_cpu_pack,
     .encode_attention_workspace_bytes = kern_cpu_encode_attention_workspace_bytes,
     .encode_attention = kern_cpu_encode_attention,
     .layernorm = kern_cpu_layernorm,

@@ -6,6 +6,7 @@
 
 size_t kern_ref_linear_workspace_bytes(const struct kern_matrix *w, size_t t);
 void kern_ref_linear(struct kern_ctx *ctx, const struct kern_linear *a);
+void kern_ref_pack(struct kern_matrix *w, const struct kern_strip *strip);
 size_t kern_ref_encode_attention_workspace_bytes(
     const struct kern_ctx *ctx, size_t longest, size_t head_dim);
 void kern_ref_encode_attention(struct kern_ctx *ctx, const struct kern_encode_attention *a);

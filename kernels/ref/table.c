@@ -7,6 +7,7 @@ const struct kern_ops kern_ref_ops = {
     .i8 = {1, 1, 1},
     .linear_workspace_bytes = kern_ref_linear_workspace_bytes,
     .linear = kern_ref_linear,
+    .pack = kern_ref_pack,
     .encode_attention_workspace_bytes = kern_ref_encode_attention_workspace_bytes,
     .encode_attention = kern_ref_encode_attention,
     .layernorm = kern_ref_layernorm,

@@ -87,9 +87,9 @@ struct block {
 void *check_bytes(size_t bytes, size_t shift)
 {
     size_t head = sizeof(struct block) + 2 * FENCE_BYTES;
-    head = (head + 63) / 64 * 64;
+    head = (head + 255) / 256 * 256;
     struct block block = {.bytes = bytes, .shift = shift};
-    block.memory = aligned_alloc(64, (head + shift + bytes + FENCE_BYTES + 63) / 64 * 64);
+    block.memory = aligned_alloc(256, (head + shift + bytes + FENCE_BYTES + 255) / 256 * 256);
     assert_non_null(block.memory);
     char *at = block.memory + head + shift;
     memset(block.memory, FENCE, head + shift + bytes + FENCE_BYTES);
