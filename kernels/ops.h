@@ -109,6 +109,7 @@ struct kern_ops {
     void (*scan)(enum kern_dtype dtype, const void *codes, const float *scales,
         const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores);
     /* A decoder's: kernels/decoder.h. */
+    const struct kern_attention_tiles *attention_tiles; /* cpu's attention only */
     void (*gather)(struct kern_ctx *ctx, const struct kern_gather *a);
     void (*rmsnorm)(struct kern_ctx *ctx, const struct kern_rmsnorm *a);
     void (*silu_mul)(struct kern_ctx *ctx, const struct kern_silu_mul *a);
