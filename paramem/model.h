@@ -117,7 +117,4 @@ struct paramem_model_summary {
 MEMOS_MUST_USE enum memos_status paramem_model_inspect(
     const char *path, struct paramem_model_summary *out, struct memos_error *err);
 
-MEMOS_MUST_USE enum memos_status paramem_model_fingerprint(const char *path,
-    paramem_progress *progress, void *self, uint8_t out[32], struct memos_error *err);
-
 #endif
