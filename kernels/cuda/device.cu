@@ -162,7 +162,7 @@ static enum memos_status start(struct kern_ctx *ctx, struct memos_error *err)
     own->multiprocessors = properties.multiProcessorCount;
     own->l2_bytes = properties.l2CacheSize;
     own->capability = properties.major * 10 + properties.minor;
-    (void)snprintf(ctx->name, sizeof ctx->name, "cuda/sm_%d, %s", own->capability, properties.name);
+    (void)snprintf(ctx->name, sizeof ctx->name, "cuda/sm_%d, %.40s", own->capability, properties.name);
     if (own->capability < 80) {
         return memos_fail(err, MEMOS_UNSUPPORTED, "%s: GPUs of 8.0 and later are known", ctx->name);
     }
