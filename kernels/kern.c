@@ -72,7 +72,8 @@ static unsigned threads_of(unsigned wanted)
     return wanted > 0 ? wanted : 1;
 }
 
-static enum memos_status no_such_backend(const struct kern_options *options, struct memos_error *err)
+static enum memos_status no_such_backend(
+    const struct kern_options *options, struct memos_error *err)
 {
     if (options->backend && strcmp(options->backend, "cuda") == 0 && !options->level) {
         return memos_fail(err, MEMOS_UNSUPPORTED,

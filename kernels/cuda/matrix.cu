@@ -3,12 +3,15 @@
  * whole. */
 #include "kernels/cuda/linear.cuh"
 
+extern "C" {
+#include "kernels/blocks.h"
+}
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define STAGING_BYTES ((size_t)16 << 20)
-#define I8_K_MAX 65536 /* sums of K products of codes must fit 32 bits */
 
 struct cuda_matrix {
     struct kern_matrix head; /* first: freed by its address */
@@ -20,8 +23,8 @@ struct rows {
     struct kern_matrix *matrix;
     struct kern_part part; /* its rows only */
     char *to, *scales;
-    float *room; /* (pieces, K) */
-    size_t pieces;
+    float *room; /* (pieces, room_count): a row in float32, then in blocks */
+    size_t pieces, room_count;
 };
 
 static size_t row_bytes(const struct kern_matrix *w)
@@ -90,23 +93,25 @@ static void place_row(const struct rows *r, size_t n, float *room)
     const char *from =
         (const char *)r->part.data + n * kern_dtype_row_bytes(r->part.from, w->k);
     char *to = r->to + n * row_bytes(w), *scales = r->scales + n * scale_bytes(w);
-    if (w->dtype == r->part.from && w->dtype == KERN_Q8_0) {
-        place_q8(from, w->k, w->k_padded, to, scales);
-        return;
-    } else if (w->dtype == r->part.from && w->dtype == KERN_Q4_0) {
-        place_q4(from, w->k, w->k_padded, to, scales);
-        return;
-    } else if (w->dtype == r->part.from) {
+    bool blocks = w->dtype == KERN_Q8_0 || w->dtype == KERN_Q4_0;
+    if (w->dtype == r->part.from && !blocks) {
         memcpy(to, from, w->k * kern_dtype_bytes(w->dtype));
         return;
+    } else if (w->dtype != r->part.from) {
+        kern_to_f32(r->part.from, from, room, w->k);
     }
-    kern_to_f32(r->part.from, from, room, w->k);
-    if (w->dtype == KERN_F32) {
-        memcpy(to, room, w->k * sizeof *room);
-    } else if (w->dtype == KERN_BF16) {
-        kern_from_f32(KERN_BF16, room, to, w->k);
-    } else {
+    if (blocks && w->dtype != r->part.from) {
+        kern_blocks_from_f32(w->dtype, room, room + w->k, w->k);
+        from = (const char *)(room + w->k);
+    }
+    if (w->dtype == KERN_Q8_0) {
+        place_q8(from, w->k, w->k_padded, to, scales);
+    } else if (w->dtype == KERN_Q4_0) {
+        place_q4(from, w->k, w->k_padded, to, scales);
+    } else if (w->dtype == KERN_I8) {
         place_i8(room, w->k, w->k_padded, to, scales);
+    } else {
+        kern_from_f32(w->dtype, room, to, w->k);
     }
 }
 
@@ -114,7 +119,7 @@ static void place_piece(void *self, size_t index)
 {
     const struct rows *r = (const struct rows *)self;
     for (size_t n = index; n < r->part.n; n += r->pieces) {
-        place_row(r, n, r->room + index * r->matrix->k);
+        place_row(r, n, r->room + index * r->room_count);
     }
 }
 
@@ -171,7 +176,10 @@ static enum memos_status send_parts(struct kern_ctx *ctx, struct kern_matrix *w,
     enum memos_status status = staging(ctx, err);
     rows.matrix = w;
     rows.pieces = kern_ctx_threads(ctx);
-    rows.room = status == MEMOS_OK ? (float *)calloc(rows.pieces * w->k, sizeof(float)) : NULL;
+    rows.room_count = 2 * w->k;
+    rows.room = status == MEMOS_OK
+                    ? (float *)calloc(rows.pieces * rows.room_count, sizeof(float))
+                    : NULL;
     if (status == MEMOS_OK && !rows.room) {
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to lay out rows of %zu", w->k);
     }
@@ -187,30 +195,6 @@ static enum memos_status send_parts(struct kern_ctx *ctx, struct kern_matrix *w,
     }
     free(rows.room);
     return status == MEMOS_OK ? kern_sync(ctx, err) : status;
-}
-
-/* What `to` becomes here, 0 when it cannot be made of these parts. */
-static enum kern_dtype packed_dtype(
-    enum kern_dtype to, const struct kern_part *parts, size_t parts_count)
-{
-    bool same = true;
-    for (size_t i = 0; i < parts_count; i++) {
-        same = same && parts[i].from == to;
-    }
-    switch (to) {
-    case KERN_F32:
-    case KERN_BF16:
-    case KERN_I8:
-        return to;
-    case KERN_Q8_0:
-    case KERN_Q4_0:
-        return same ? to : (enum kern_dtype)0;
-    case KERN_Q4_K:
-    case KERN_Q6_K:
-        return same ? KERN_BF16 : (enum kern_dtype)0;
-    default:
-        return (enum kern_dtype)0;
-    }
 }
 
 static size_t padded(enum kern_dtype dtype, size_t k)
@@ -232,14 +216,7 @@ extern "C" enum memos_status kern_cuda_matrix_pack(struct kern_ctx *ctx, enum ke
     const struct kern_part *parts, size_t parts_count, size_t k, struct kern_matrix **out,
     struct memos_error *err)
 {
-    enum kern_dtype dtype = packed_dtype(to, parts, parts_count);
-    if (!dtype) {
-        return memos_fail(err, MEMOS_UNSUPPORTED, "cuda: weights of %s cannot be packed as %s",
-            kern_dtype_name(parts[0].from), kern_dtype_name(to));
-    } else if (dtype == KERN_I8 && k > I8_K_MAX) {
-        return memos_fail(
-            err, MEMOS_UNSUPPORTED, "int8 rows have at most %d numbers, not %zu", I8_K_MAX, k);
-    }
+    enum kern_dtype dtype = to == KERN_Q4_K || to == KERN_Q6_K ? KERN_BF16 : to;
     struct cuda_matrix *w = (struct cuda_matrix *)calloc(1, sizeof *w);
     if (!w) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a matrix");
@@ -249,6 +226,7 @@ extern "C" enum memos_status kern_cuda_matrix_pack(struct kern_ctx *ctx, enum ke
     w->head.dtype = dtype;
     w->head.k = k;
     w->head.k_padded = padded(dtype, k);
+    w->head.row_major = dtype == KERN_F32 || dtype == KERN_BF16;
     for (size_t i = 0; i < parts_count; i++) {
         w->head.n += parts[i].n;
     }
