@@ -348,19 +348,20 @@ static void config_write(const struct random_shape *shape, const char *folder)
     file_close(file);
 }
 
-/* Byte-level BPE without a merge: each byte is a token, written as GPT-2's table has it. */
+/* Byte-level BPE of one merge: each byte is a token, written as GPT-2's table has it. */
 static void tokenizer_write(const char *folder)
 {
     FILE *file = file_open(folder, "tokenizer.json");
     unsigned next = 256;
-    (void)fputs("{\"version\": \"1.0\", \"added_tokens\": [], \"normalizer\": null,\n"
-                " \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false,"
-                " \"trim_offsets\": true, \"use_regex\": true},\n"
-                " \"post_processor\": null, \"decoder\": {\"type\": \"ByteLevel\","
-                " \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
-                " \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null,"
-                " \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null,"
-                " \"fuse_unk\": false, \"byte_fallback\": false, \"merges\": [], \"vocab\": {",
+    (void)fputs(
+        "{\"version\": \"1.0\", \"added_tokens\": [], \"normalizer\": null,\n"
+        " \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false,"
+        " \"trim_offsets\": true, \"use_regex\": true},\n"
+        " \"post_processor\": null, \"decoder\": {\"type\": \"ByteLevel\","
+        " \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
+        " \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null,"
+        " \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null,"
+        " \"fuse_unk\": false, \"byte_fallback\": false, \"merges\": [\"t h\"], \"vocab\": {",
         file);
     for (unsigned byte = 0; byte < 256; byte++) {
         bool is_shown = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte <= 0xac) ||
@@ -369,7 +370,7 @@ static void tokenizer_write(const char *folder)
             file, "%s\"\\u%04x\": %u", byte > 0 ? ", " : "", is_shown ? byte : next, byte);
         next += !is_shown;
     }
-    (void)fputs("}}}\n", file);
+    (void)fputs(", \"th\": 256}}}\n", file);
     file_close(file);
 }
 

@@ -142,13 +142,15 @@ enum memos_status ctl_run_model_add(struct ctl *ctl, struct memos_error *err)
     if (status == MEMOS_EXISTS) {
         ctl->hint = "give another --name, or remove it first: memosctl model remove";
     }
+    ctl_host_advise(ctl, status);
     return status == MEMOS_OK ? print_added(ctl, name, path, is_copy, &summary, err) : status;
 }
 
 /* ---- list and remove ------------------------------------------------------------------------ */
 
-/* One model of the list; why is what is wrong with it, "" when nothing is. */
+/* One model of the list; why is what is wrong with it, unless status is OK. */
 struct listed {
+    enum memos_status status;
     char path[PATH_MAX];
     struct paramem_model_summary summary;
     struct memos_error why;
@@ -160,26 +162,24 @@ static void look_at(const struct ctl_registry *registry, const char *name, struc
     char place[PATH_MAX];
     struct stat info;
     *out = (struct listed){0};
-    enum memos_status status = paramem_registry_place(registry->path, name, place, &out->why);
-    out->is_link = status == MEMOS_OK && lstat(place, &info) == 0 && S_ISLNK(info.st_mode);
-    if (status == MEMOS_OK) {
-        status = paramem_registry_find(registry->path, name, out->path, &out->why);
+    out->status = paramem_registry_place(registry->path, name, place, &out->why);
+    out->is_link = out->status == MEMOS_OK && lstat(place, &info) == 0 && S_ISLNK(info.st_mode);
+    if (out->status == MEMOS_OK) {
+        out->status = paramem_registry_find(registry->path, name, out->path, &out->why);
     }
-    if (status == MEMOS_OK) {
-        status = paramem_model_inspect(out->path, &out->summary, &out->why);
+    if (out->status == MEMOS_OK) {
+        out->status = paramem_model_inspect(out->path, &out->summary, &out->why);
     }
-    memos_assert((status == MEMOS_OK) == (out->why.text[0] == '\0'));
 }
 
 static json_t *listed_json(const char *name, const struct listed *model)
 {
     const struct paramem_model_summary *s = &model->summary;
-    bool works = model->why.text[0] == '\0';
     return json_pack("{so,so,sb,ss,ss,ss,sI,sI,sI,so}", "name", ctl_json_string(name), "path",
         ctl_json_string(model->path), "copy", (int)!model->is_link, "architecture", s->architecture,
         "format", s->format, "weights", s->weights, "parameters", (json_int_t)s->parameters,
         "bytes", (json_int_t)s->file_bytes, "context", (json_int_t)s->config.positions_max, "error",
-        works ? json_null() : ctl_json_string(model->why.text));
+        model->status == MEMOS_OK ? json_null() : ctl_json_string(model->why.text));
 }
 
 static void listed_row(struct ctl_table *table, const char *name, const struct listed *model)
@@ -187,7 +187,7 @@ static void listed_row(struct ctl_table *table, const char *name, const struct l
     const struct paramem_model_summary *s = &model->summary;
     char size[16];
     ctl_table_cell(table, CTL_BOLD, memos_bytes_of(name));
-    if (model->why.text[0]) {
+    if (model->status != MEMOS_OK) {
         for (int i = 0; i < 4; i++) {
             ctl_table_cell(table, CTL_PLAIN, memos_bytes_of(""));
         }
@@ -419,6 +419,7 @@ enum memos_status ctl_run_model_show(struct ctl *ctl, struct memos_error *err)
     } else if (status == MEMOS_OK) {
         print_shown(ctl, &shown);
     }
+    ctl_host_advise(ctl, status);
     paramem_tokenizer_close(&tokenizer);
     return status;
 }

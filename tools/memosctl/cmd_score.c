@@ -343,6 +343,9 @@ enum memos_status ctl_run_score(struct ctl *ctl, struct memos_error *err)
     if (status == MEMOS_OK) {
         status = score(ctl, &host, memos_buffer_view(&text), err);
     }
+    if (host.path[0]) {
+        ctl_host_advise(ctl, status);
+    }
     ctl_host_close(&host);
     memos_buffer_free(&text);
     return status;

@@ -134,6 +134,7 @@ enum memos_status ctl_run_tokenize(struct ctl *ctl, struct memos_error *err)
                      ? decode(ctl, tokenizer, memos_buffer_view(&text), err)
                      : encode(ctl, tokenizer, memos_buffer_view(&text), err);
     }
+    ctl_host_advise(ctl, status);
     paramem_tokenizer_close(&tokenizer);
     memos_buffer_free(&text);
     return status;

@@ -48,6 +48,20 @@ enum memos_status ctl_host_path(struct ctl *ctl, char out[PATH_MAX], struct memo
     return status;
 }
 
+void ctl_host_advise(struct ctl *ctl, enum memos_status status)
+{
+    if (ctl->hint) {
+        return;
+    }
+    if (status == MEMOS_CORRUPT) {
+        ctl->hint = "the model's files are damaged, or are none of a model: get them again";
+    } else if (status == MEMOS_UNSUPPORTED) {
+        ctl->hint = "`memosctl help model add` says which models work";
+    } else if (status == MEMOS_NOT_FOUND) {
+        ctl->hint = "a model is a Hugging Face folder with all of its files, or a GGUF file";
+    }
+}
+
 enum memos_status ctl_host_tokenizer(
     const char *path, struct paramem_tokenizer **out, struct memos_error *err)
 {

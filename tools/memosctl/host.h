@@ -27,6 +27,10 @@ MEMOS_MUST_USE enum memos_status ctl_host_registry(
 MEMOS_MUST_USE enum memos_status ctl_host_path(
     struct ctl *ctl, char out[PATH_MAX], struct memos_error *err);
 
+/* The hint for a failure, where nobody has a better one: what a status usually advises is about
+ * cubes. */
+void ctl_host_advise(struct ctl *ctl, enum memos_status status);
+
 /* The tokenizer alone of the model at a path. */
 MEMOS_MUST_USE enum memos_status ctl_host_tokenizer(
     const char *path, struct paramem_tokenizer **out, struct memos_error *err);

@@ -146,8 +146,8 @@
     X(MODEL_WEIGHTS, "weights", 0, "TYPE",                                                         \
         "its weights in memory: f32, bf16, i8, q8_0 or q4_0 (default: as stored)")                 \
     X(KV, "kv", 0, "TYPE",                                                                         \
-        "keys and values in memory: f32, f16, bf16 or e4m3 (default: bf16 with bf16 weights, "     \
-        "else f32)")                                                                               \
+        "keys and values in memory: f32, f16, bf16 or e4m3 (default: f32 with f32 weights, "       \
+        "else bf16)")                                                                              \
     X(BACKEND, "backend", 0, "NAME",                                                               \
         "where it computes: cpu, cuda, ref, or auto (cuda where there is a GPU; the default)")     \
     X(THREADS, "threads", 0, "N", "threads that compute (default: one a processor, at most 16)")   \
