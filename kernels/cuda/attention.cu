@@ -19,9 +19,14 @@ void kern_cuda_attention(struct kern_ctx *ctx, const struct kern_attention *a)
     attention_view v = {kv_view_of(a->kv), a->query, a->starts, a->lengths, a->tables, a->out,
         a->query_stride, a->tables_stride, a->window, (unsigned)a->t, (unsigned)a->sequences,
         (unsigned)a->heads, (unsigned)a->rows_max, (unsigned)a->length_max, a->scale,
-        a->out_dtype == KERN_BF16, (float *)a->workspace};
+        a->out_dtype == KERN_BF16, a->query_stride % 4 == 0 && lies_wide(a->query, 16),
+        (float *)a->workspace};
     if (a->t == 0 || a->sequences == 0) {
         return;
     }
-    kern_cuda_attention_plain(ctx, a->kv->dtype, v);
+    if (kern_cuda_attention_prefills(a->kv->dtype, a->kv->head_dim)) {
+        kern_cuda_attention_prefill(ctx, a->kv->dtype, v);
+    } else {
+        kern_cuda_attention_plain(ctx, a->kv->dtype, v);
+    }
 }

@@ -14,6 +14,7 @@ struct attention_view {
     unsigned t, sequences, heads, rows_max, length_max;
     float scale;
     bool out_half; /* BF16, else F32 */
+    bool wide;     /* queries can be read 16 bytes at a time */
     float *partial; /* of the pieces of long sequences: attention_merge.cuh */
 };
 
@@ -66,6 +67,11 @@ static __device__ __forceinline__ void attention_put(
         ((float *)a.out)[at] = value;
     }
 }
+
+/* attention_prefill.cu: tensor cores. What it has tiles for; a launch. */
+bool kern_cuda_attention_prefills(enum kern_dtype dtype, size_t head_dim);
+void kern_cuda_attention_prefill(
+    struct kern_ctx *ctx, enum kern_dtype dtype, const attention_view &a);
 
 /* attention_plain.cu: any type of cache and any head_dim, float32 arithmetic. */
 void kern_cuda_attention_plain(
