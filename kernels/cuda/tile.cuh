@@ -83,6 +83,15 @@ static __device__ __forceinline__ void tile_copy(void *to, const void *from, boo
         : "memory");
 }
 
+/* The same, `some` bytes of the 16 (0..16), then zeros. */
+static __device__ __forceinline__ void tile_copy_some(void *to, const void *from, unsigned some)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(to)),
+        "l"(from), "r"(some)
+        : "memory");
+}
+
 /* The thread's copies since the last commit are a group; wait until at most LEFT groups are under
  * way. Others see them after a barrier. */
 static __device__ __forceinline__ void tile_commit(void)
@@ -183,6 +192,10 @@ template <bool TRANSPOSED> static inline void tile_load(uint32_t out[4], const v
 static inline void tile_copy(void *to, const void *from, bool real)
 {
     emulate_copy_later(to, from, 16, real ? 0 : 16);
+}
+static inline void tile_copy_some(void *to, const void *from, unsigned some)
+{
+    emulate_copy_later(to, from, 16, 16 - some);
 }
 static inline void tile_commit(void)
 {
