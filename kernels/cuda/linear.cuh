@@ -63,8 +63,8 @@ void kern_plain(struct kern_ctx *ctx, const struct kern_linear *a);
 void kern_blaslt_open(struct kern_blaslt **out);
 void kern_blaslt_close(struct kern_blaslt **blaslt); /* takes NULL */
 size_t kern_blaslt_workspace_bytes(void);
-/* d (t, N) = x (t, K) . w^T [+ c (t, N) float32]: x of w's type, d of d_dtype. c may be d. workspace
- * of kern_blaslt_workspace_bytes. False: it knows no way. */
+/* d (t, N) = x (t, K) . w^T [+ c (t, N) float32]: x of w's type, d of d_dtype. c may be d.
+ * workspace of kern_blaslt_workspace_bytes. False: it knows no way. */
 bool kern_blaslt_multiply(struct kern_ctx *ctx, const struct kern_matrix *w, const void *x,
     const float *c, void *d, enum kern_dtype d_dtype, size_t t, void *workspace);
 

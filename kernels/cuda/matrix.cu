@@ -30,7 +30,7 @@ struct rows {
 static size_t row_bytes(const struct kern_matrix *w)
 {
     return w->dtype == KERN_Q4_0 ? w->k_padded / 2
-                                 : w->k_padded * (w->dtype == KERN_F32    ? 4U
+                                 : w->k_padded * (w->dtype == KERN_F32       ? 4U
                                                      : w->dtype == KERN_BF16 ? 2U
                                                                              : 1U);
 }
@@ -90,8 +90,7 @@ static void place_q4(const char *blocks, size_t k, size_t k_padded, char *to, ch
 static void place_row(const struct rows *r, size_t n, float *room)
 {
     const struct kern_matrix *w = r->matrix;
-    const char *from =
-        (const char *)r->part.data + n * kern_dtype_row_bytes(r->part.from, w->k);
+    const char *from = (const char *)r->part.data + n * kern_dtype_row_bytes(r->part.from, w->k);
     char *to = r->to + n * row_bytes(w), *scales = r->scales + n * scale_bytes(w);
     bool blocks = w->dtype == KERN_Q8_0 || w->dtype == KERN_Q4_0;
     if (w->dtype == r->part.from && !blocks) {
@@ -136,8 +135,8 @@ static enum memos_status staging(struct kern_ctx *ctx, struct memos_error *err)
                 return status;
             }
             own->live--; /* the device's own: it goes with it */
-            kern_cuda_check(ctx,
-                cudaEventCreateWithFlags(&own->staged[i], cudaEventDisableTiming), "staging");
+            kern_cuda_check(
+                ctx, cudaEventCreateWithFlags(&own->staged[i], cudaEventDisableTiming), "staging");
         }
     }
     return MEMOS_OK;
@@ -177,17 +176,16 @@ static enum memos_status send_parts(struct kern_ctx *ctx, struct kern_matrix *w,
     rows.matrix = w;
     rows.pieces = kern_ctx_threads(ctx);
     rows.room_count = 2 * w->k;
-    rows.room = status == MEMOS_OK
-                    ? (float *)calloc(rows.pieces * rows.room_count, sizeof(float))
-                    : NULL;
+    rows.room =
+        status == MEMOS_OK ? (float *)calloc(rows.pieces * rows.room_count, sizeof(float)) : NULL;
     if (status == MEMOS_OK && !rows.room) {
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to lay out rows of %zu", w->k);
     }
     for (size_t i = 0; status == MEMOS_OK && i < parts_count; i++) {
         for (size_t done = 0; done < parts[i].n; done += rows.part.n, row += rows.part.n) {
             rows.part = parts[i];
-            rows.part.data = (const char *)parts[i].data +
-                             done * kern_dtype_row_bytes(parts[i].from, w->k);
+            rows.part.data =
+                (const char *)parts[i].data + done * kern_dtype_row_bytes(parts[i].from, w->k);
             rows.part.n = parts[i].n - done < most ? parts[i].n - done : most;
             send(ctx, &rows, row, turn);
             turn = 1 - turn;
