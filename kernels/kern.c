@@ -235,7 +235,8 @@ enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype w
         return ctx->ops->device->between_dtype(ctx, weights);
     }
     const struct kern_tiles *tiles = ctx->ops->tiles[1];
-    return weights == KERN_BF16 && tiles && tiles->form == KERN_FORM_BF16 ? KERN_BF16 : KERN_F32;
+    return weights == KERN_BF16 && tiles && tiles->form == KERN_FORM_BF16_TILES ? KERN_BF16
+                                                                                : KERN_F32;
 }
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */
