@@ -1,5 +1,6 @@
 /* What a product makes of x first, and what it makes of its sums when nobody else does. */
 #include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/words.cuh"
 
 #define THREADS 256
@@ -12,10 +13,10 @@ static __device__ __forceinline__ int32_t code_of(float value, float to_code)
 }
 
 /* One block of threads a row: its largest magnitude, then its codes; zeros pad. */
-static __global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS)
     quantize_rows(const float *x, int8_t *codes, float *scales, size_t k, size_t k_padded)
 {
-    __shared__ float mosts[THREADS / 32];
+    KERN_SHARED(float, mosts, THREADS / 32);
     const float *row = x + blockIdx.x * k;
     float most = 0;
     kern_start_next();
@@ -43,7 +44,7 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 /* Four threads a block of 32 numbers, eight each, whose codes lie together (kern_q8_place). */
-static __global__ void __launch_bounds__(THREADS) quantize_blocks(
+__global__ void __launch_bounds__(THREADS) quantize_blocks(
     const float *x, int8_t *codes, float *scales, size_t t, size_t k, size_t k_padded)
 {
     size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 8; /* of all (T, K') numbers */
@@ -102,7 +103,7 @@ struct kern_codes kern_quantize(struct kern_ctx *ctx, const struct kern_linear *
 
 /* ---- rounding ------------------------------------------------------------------------------ */
 
-static __global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS)
     round_to_bf16(const float *x, uint16_t *out, size_t count)
 {
     size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 4;
@@ -132,7 +133,7 @@ const void *kern_rounded(struct kern_ctx *ctx, const struct kern_linear *a, void
 
 /* ---- what follows -------------------------------------------------------------------------- */
 
-static __global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS)
     finish(const float *sums, const struct kern_epilogue out, size_t t0, size_t count)
 {
     size_t at = blockIdx.x * (size_t)THREADS + threadIdx.x;

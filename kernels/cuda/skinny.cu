@@ -11,6 +11,7 @@
  *
  * What a lane holds of K is what words.cuh says of the order of K: any, if x's is the same. */
 #include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/words.cuh"
 
 #define WARPS 8
@@ -233,7 +234,7 @@ template <enum kind KIND, int TILES, int TOKENS>
 __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
 {
     using sum_type = typename sum_of<KIND>::type;
-    __shared__ sum_type shared[WARPS * TOKENS * TILES * 8];
+    KERN_SHARED(sum_type, shared, WARPS * TOKENS * TILES * 8);
     size_t t0 = blockIdx.x % a.t_tiles * TOKENS, n0 = blockIdx.x / a.t_tiles * (TILES * 8);
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, g = lane / 4, q = lane % 4;
     sum_type sums[TILES][4] = {};
