@@ -72,7 +72,8 @@ static unsigned threads_of(unsigned wanted)
     return wanted > 0 ? wanted : 1;
 }
 
-static enum memos_status no_such_backend(const struct kern_options *options, struct memos_error *err)
+static enum memos_status no_such_backend(
+    const struct kern_options *options, struct memos_error *err)
 {
     if (options->backend && strcmp(options->backend, "cuda") == 0 && !options->level) {
         return memos_fail(err, MEMOS_UNSUPPORTED,
@@ -234,7 +235,8 @@ enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype w
         return ctx->ops->device->between_dtype(ctx, weights);
     }
     const struct kern_tiles *tiles = ctx->ops->tiles[1];
-    return weights == KERN_BF16 && tiles && tiles->form == KERN_FORM_BF16 ? KERN_BF16 : KERN_F32;
+    return weights == KERN_BF16 && tiles && tiles->form == KERN_FORM_BF16_TILES ? KERN_BF16
+                                                                                : KERN_F32;
 }
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */

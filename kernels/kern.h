@@ -77,9 +77,10 @@ void kern_parallel(
 
 /* "Device memory" below is memory of the context's backend: of cuda's card what kern_alloc gave, of
  * the others any memory of the process. What an operation reads and writes is device memory unless
- * its comment says host. Operations of cuda are queued in order and return at once; an error of one
- * stays in the context, makes those that follow do nothing, and is told by kern_sync (and by every
- * function here that returns a status). Where the context is not cuda all is done on return. */
+ * its comment says host. On cuda a tensor begins at a multiple of 16 bytes. Operations of cuda are
+ * queued in order and return at once; an error of one stays in the context, makes those that follow
+ * do nothing, and is told by kern_sync (and by every function here that returns a status). Where
+ * the context is not cuda all is done on return. */
 
 /* 256-byte aligned, not cleared. NO_MEMORY says how much was asked for and how much there is. */
 MEMOS_MUST_USE enum memos_status kern_alloc(
@@ -186,7 +187,9 @@ enum kern_activation {
  * weights: each 32 numbers of a row of x are quantized to int8 with their own scale, sums of 32 are
  * int32 (Q6_K: of 16), sums of those, each times its scales, float32. x BF16 is for BF16 weights
  * only and gives the same numbers as the float32 that it was rounded from. A row of y does not
- * depend on T, nor on the other rows, to the bit. Work: 2 T N K flop. y must not overlap x. */
+ * depend on T, nor on the other rows, to the bit; on cuda, with F32 and BF16 weights, that holds
+ * among products of at most 16 rows and does not among others (cuBLASLt's). cuda multiplies Q4_K
+ * and Q6_K as BF16, which their matrices then are. Work: 2 T N K flop. y must not overlap x. */
 struct kern_linear {
     const void *x;
     const struct kern_matrix *w;

@@ -25,9 +25,8 @@ static enum memos_status host_alloc(
     if (!*out_memory) {
         uint64_t available, total;
         kern_memory(ctx, &available, &total);
-        return memos_fail(err, MEMOS_NO_MEMORY,
-            "no memory for %.1f MiB: %.0f MiB of %.0f are free", (double)bytes / MIB,
-            (double)available / MIB, (double)total / MIB);
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %.1f MiB: %.0f MiB of %.0f are free",
+            (double)bytes / MIB, (double)available / MIB, (double)total / MIB);
     }
     return MEMOS_OK;
 }
