@@ -82,6 +82,9 @@ void kern_parallel(
  * do nothing, and is told by kern_sync (and by every function here that returns a status). Where
  * the context is not cuda all is done on return. */
 
+/* Is device memory the process's own, so that what lies in it may be read in place? */
+bool kern_memory_is_host(const struct kern_ctx *ctx);
+
 /* 256-byte aligned, not cleared. NO_MEMORY says how much was asked for and how much there is. */
 MEMOS_MUST_USE enum memos_status kern_alloc(
     struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);
