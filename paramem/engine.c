@@ -210,7 +210,7 @@ static void running_sweep(struct paramem_engine *engine, const struct memos_erro
     }
 }
 
-static void waiting_sweep(struct paramem_engine *engine)
+static void waiting_sweep(struct paramem_engine *engine, const struct memos_error *err)
 {
     for (struct engine_sequence **link = &engine->waiting; *link;) {
         struct engine_sequence *sequence = *link;
@@ -223,7 +223,7 @@ static void waiting_sweep(struct paramem_engine *engine)
             engine->waiting_end = link;
         }
         engine->waiting_count--;
-        sequence_end(engine, sequence, sequence->finish, NULL);
+        sequence_end(engine, sequence, sequence->finish, err);
     }
 }
 
@@ -261,7 +261,7 @@ static void end_unwanted(struct paramem_engine *engine)
     }
     if (any) {
         running_sweep(engine, NULL);
-        waiting_sweep(engine);
+        waiting_sweep(engine, NULL);
     }
 }
 
@@ -279,7 +279,7 @@ void paramem_engine_destroy(struct paramem_engine **engine)
         s->finish = PARAMEM_FINISH_CANCELLED;
     }
     running_sweep(old, NULL);
-    waiting_sweep(old);
+    waiting_sweep(old, NULL);
     engine_sampler_destroy(old);
     paramem_forward_destroy(&old->forward);
     paramem_kv_destroy(&old->cache);
@@ -297,13 +297,16 @@ void paramem_engine_destroy(struct paramem_engine **engine)
 
 void engine_fail(struct paramem_engine *engine, const struct memos_error *err)
 {
+    engine->lost = true;
     for (size_t i = 0; i < engine->running_count; i++) {
         struct engine_sequence *sequence = engine->running[i];
         sequence->finish = sequence->finish ? sequence->finish : PARAMEM_FINISH_FAILED;
     }
-    paramem_kv_forget(engine->cache);
-    paramem_forward_reset(engine->forward);
+    for (struct engine_sequence *s = engine->waiting; s; s = s->next) {
+        s->finish = PARAMEM_FINISH_FAILED;
+    }
     running_sweep(engine, err);
+    waiting_sweep(engine, err);
 }
 
 /* Tokens of all whose last row was in the pass. One whose text fails ends; the others go on. */

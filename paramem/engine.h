@@ -21,8 +21,8 @@
  *
  * Errors: INVALID (a token out of range, sampling out of range), TOO_LARGE (prompt and max_tokens
  * exceed the context, and the request's policy is to refuse), BUSY (the queue is full), NO_MEMORY
- * (says what was needed), IO (the device failed: all running requests end with it; paramem_engine
- * is then good again when the device is). */
+ * (says what was needed), IO (the device failed and lost the weights: every request ends as FAILED,
+ * and more are refused; destroy engine and model, call kern_reset, open the model again). */
 #ifndef PARAMEM_ENGINE_H
 #define PARAMEM_ENGINE_H
 

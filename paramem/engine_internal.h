@@ -86,7 +86,7 @@ struct paramem_engine {
     size_t slots_count, slots_free_count;
     uint64_t serial;
     uint64_t deadline_next; /* no request has an earlier one */
-    bool closing;           /* no more requests */
+    bool closing, lost;     /* no more requests */
 
     /* By age; all that run are older than all that wait. */
     struct engine_sequence **running;
@@ -116,7 +116,7 @@ static inline size_t engine_pages_of(size_t tokens)
 
 /* ---- engine.c ---- */
 
-/* The device failed: what runs ends, and nothing that lies in pages is believed any more. */
+/* The device failed, and with it went weights and pages: every request ends. */
 void engine_fail(struct paramem_engine *engine, const struct memos_error *err);
 
 /* ---- engine_request.c ---- */

@@ -77,6 +77,8 @@ static enum memos_status request_check(const struct paramem_engine *engine,
     memos_assert(request->on_token && request->on_done);
     if (engine->closing) {
         return memos_fail(err, MEMOS_CANCELLED, "the engine is being destroyed");
+    } else if (engine->lost) {
+        return memos_fail(err, MEMOS_IO, "the device failed; make model and engine anew");
     } else if (request->prompt_count == 0) {
         return memos_fail(err, MEMOS_INVALID, "the prompt has no tokens");
     } else if (request->top > KERN_TOP_MAX) {

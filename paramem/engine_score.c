@@ -108,6 +108,9 @@ enum memos_status paramem_engine_score(struct paramem_engine *engine, const uint
     enum memos_status status = MEMOS_OK;
     struct memos_error own;
 
+    if (engine->lost) {
+        return memos_fail(err, MEMOS_IO, "the device failed; make model and engine anew");
+    }
     if (count < 2 || (count > context && overlap >= context)) {
         return memos_fail(err, MEMOS_INVALID,
             "%zu tokens with an overlap of %zu; at least 2, and less than the context of %zu",

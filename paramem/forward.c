@@ -266,23 +266,17 @@ enum memos_status paramem_forward_create(const struct paramem_forward_options *o
     return MEMOS_OK;
 }
 
-void paramem_forward_reset(struct paramem_forward *forward)
-{
-    for (size_t i = 0; i < BATCH_SIZES; i++) {
-        for (size_t j = 0; j < LENGTH_SIZES; j++) {
-            kern_graph_free(&forward->graphs[i][j]);
-            forward->unrecorded[i][j] = false;
-        }
-    }
-}
-
 void paramem_forward_destroy(struct paramem_forward **forward)
 {
     struct paramem_forward *old = *forward;
     if (!old) {
         return;
     }
-    paramem_forward_reset(old);
+    for (size_t i = 0; i < BATCH_SIZES; i++) {
+        for (size_t j = 0; j < LENGTH_SIZES; j++) {
+            kern_graph_free(&old->graphs[i][j]);
+        }
+    }
     void *host = old->host;
     kern_host_release(old->model->ctx, &host);
     kern_release(old->model->ctx, &old->memory);

@@ -77,7 +77,4 @@ void paramem_forward_run(
 void paramem_forward_logits(
     struct paramem_forward *forward, size_t first, size_t count, float **out_logits);
 
-/* Forget what was recorded, because the device lost it. */
-void paramem_forward_reset(struct paramem_forward *forward);
-
 #endif

@@ -139,15 +139,14 @@ uint32_t paramem_scan_count(struct paramem_scan *scan, uint32_t max)
 
 static void skip_string(struct paramem_scan *scan)
 {
-    for (scan->at++; scan->at < scan->end && *scan->at != '"'; scan->at++) {
-        if (*scan->at == '\\' && scan->at + 1 < scan->end) {
-            scan->at++;
-        }
+    const char *at = scan->at + 1;
+    while (at < scan->end && *at != '"') {
+        at += 1 + (*at == '\\');
     }
-    if (scan->at == scan->end) {
+    if (at >= scan->end) {
         fail(scan);
     } else {
-        scan->at++;
+        scan->at = at + 1;
     }
 }
 
@@ -190,24 +189,23 @@ struct memos_bytes paramem_scan_skip(struct paramem_scan *scan)
                         : memos_bytes_make(begin, (size_t)(scan->at - begin));
 }
 
-struct memos_bytes paramem_scan_find(struct memos_bytes object, const char *key)
+bool paramem_scan_enter(struct paramem_scan *scan, const char *key)
 {
-    struct paramem_scan scan = paramem_scan_of(object);
-    struct memos_bytes wanted = memos_bytes_of(key), none = memos_bytes_make(NULL, 0);
-    if (!paramem_scan_has(&scan, '{')) {
-        return none;
+    struct memos_bytes wanted = memos_bytes_of(key);
+    if (!paramem_scan_has(scan, '{')) {
+        return false;
     }
-    while (!scan.failed && paramem_scan_peek(&scan) == '"') {
-        struct memos_bytes name = paramem_scan_skip(&scan);
-        paramem_scan_expect(&scan, ':');
-        struct memos_bytes value = paramem_scan_skip(&scan);
-        if (!scan.failed && name.size == wanted.size + 2 &&
+    while (!scan->failed && paramem_scan_peek(scan) == '"') {
+        struct memos_bytes name = paramem_scan_skip(scan);
+        paramem_scan_expect(scan, ':');
+        if (!scan->failed && name.size == wanted.size + 2 &&
             memcmp((const char *)name.data + 1, wanted.data, wanted.size) == 0) {
-            return value;
+            return true;
         }
-        if (!paramem_scan_has(&scan, ',')) {
+        (void)paramem_scan_skip(scan);
+        if (!paramem_scan_has(scan, ',')) {
             break;
         }
     }
-    return none;
+    return false;
 }

@@ -32,8 +32,7 @@ uint32_t paramem_scan_count(struct paramem_scan *scan, uint32_t max);
  * find its end. Returns its bytes. */
 struct memos_bytes paramem_scan_skip(struct paramem_scan *scan);
 
-/* The value of `key` in the object that the bytes are; empty when there is none or they are none.
- */
-struct memos_bytes paramem_scan_find(struct memos_bytes object, const char *key);
+/* Go to the value of `key` in the object that is next. False when there is none. */
+bool paramem_scan_enter(struct paramem_scan *scan, const char *key);
 
 #endif

@@ -270,19 +270,6 @@ bool paramem_kv_find(
     return true;
 }
 
-void paramem_kv_forget(struct paramem_kv_cache *cache)
-{
-    while (cache->kept.count > 0) {
-        uint32_t page = cache->kept.head;
-        list_remove(cache, &cache->kept, page);
-        list_push(cache, &cache->free, page);
-    }
-    for (size_t i = 0; i < cache->pages_count; i++) {
-        cache->pages[i].named = false;
-    }
-    memset(cache->buckets, 0xff, (cache->buckets_mask + 1) * sizeof *cache->buckets);
-}
-
 /* ---- pages --------------------------------------------------------------------------------- */
 
 uint32_t paramem_kv_take(struct paramem_kv_cache *cache)

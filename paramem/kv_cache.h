@@ -69,7 +69,4 @@ void paramem_kv_name(struct paramem_kv_cache *cache, uint32_t page, const struct
 bool paramem_kv_find(
     struct paramem_kv_cache *cache, const struct paramem_key *key, uint32_t *out_page);
 
-/* Forget all keys: what lies in the pages is lost or wrong. */
-void paramem_kv_forget(struct paramem_kv_cache *cache);
-
 #endif

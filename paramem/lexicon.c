@@ -52,19 +52,26 @@ bool paramem_lexicon_keep(
     return !lexicon->pool.failed;
 }
 
-/* Where the key lies, or where it would. */
-static uint32_t *place_of(
-    const struct paramem_lexicon *lexicon, struct memos_bytes key, uint32_t plain)
+/* Where the key lies, or where it would. A place holds the upper half of the hash, too, so that
+ * tokens that only share the place are not looked at. */
+static uint64_t *place_of(const struct paramem_lexicon *lexicon, struct memos_bytes key,
+    uint32_t plain, uint64_t *out_tag)
 {
     size_t mask = SIZE_MAX >> lexicon->shift;
-    size_t place = (size_t)(paramem_hash(lexicon->seed, key) >> lexicon->shift);
+    uint64_t hash = paramem_hash(lexicon->seed, key), tag = hash << 32;
+    size_t place = (size_t)(hash >> lexicon->shift);
     for (; lexicon->places[place] != 0; place = (place + 1) & mask) {
-        const struct paramem_lexicon_token *token = &lexicon->tokens[lexicon->places[place] - 1];
+        uint64_t there = lexicon->places[place];
+        if ((there ^ tag) >> 32 != 0) {
+            continue;
+        }
+        const struct paramem_lexicon_token *token = &lexicon->tokens[(uint32_t)there - 1];
         if ((token->flags & PARAMEM_TOKEN_PLAIN) == plain &&
             memos_bytes_equal(paramem_lexicon_view(lexicon, token->key), key)) {
             break;
         }
     }
+    *out_tag = tag;
     return &lexicon->places[place];
 }
 
@@ -127,13 +134,14 @@ enum memos_status paramem_lexicon_build(struct paramem_lexicon *lexicon,
             return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a vocabulary");
         }
         token->shown = token->key;
-        uint32_t *place = place_of(
-            lexicon, paramem_lexicon_view(lexicon, token->key), token->flags & PARAMEM_TOKEN_PLAIN);
+        uint64_t tag;
+        uint64_t *place = place_of(lexicon, paramem_lexicon_view(lexicon, token->key),
+            token->flags & PARAMEM_TOKEN_PLAIN, &tag);
         if (*place != 0) {
             return memos_fail(err, MEMOS_CORRUPT, "tokens %u and %u are written in the same way",
-                *place - 1, entries[i].id);
+                (uint32_t)*place - 1, entries[i].id);
         }
-        *place = entries[i].id + 1;
+        *place = tag | (entries[i].id + 1);
     }
     return status;
 }
@@ -170,7 +178,8 @@ enum memos_status paramem_lexicon_name(struct paramem_lexicon *lexicon, uint32_t
 uint32_t paramem_lexicon_find(
     const struct paramem_lexicon *lexicon, struct memos_bytes key, bool plain)
 {
-    uint32_t found = *place_of(lexicon, key, plain ? PARAMEM_TOKEN_PLAIN : 0);
+    uint64_t tag;
+    uint32_t found = (uint32_t)*place_of(lexicon, key, plain ? PARAMEM_TOKEN_PLAIN : 0, &tag);
     return found == 0 ? PARAMEM_TOKEN_NONE : found - 1;
 }
 

@@ -35,7 +35,7 @@ struct paramem_lexicon {
     struct memos_buffer pool;
     struct paramem_lexicon_token *tokens; /* ids_end */
     size_t ids_end;
-    uint32_t *places; /* a hash table of ids + 1; 0 is free */
+    uint64_t *places; /* a hash table: half a hash, then id + 1; 0 is free */
     unsigned shift;   /* 64 - log2 of its size */
     uint64_t seed;
 };

@@ -1,5 +1,6 @@
 /* Oniguruma's expressions (Ruby's syntax) in PCRE2's. */
 #include "paramem/pattern.h"
+#include "paramem/pattern_internal.h"
 
 #include <string.h>
 
@@ -95,8 +96,21 @@ static const char *property_prefix(const char *name, size_t size)
     return NULL;
 }
 
-/* \p{X} and \P{X}: t->at is at the brace. */
-static void property(struct translation *t, const char *from, bool negated)
+/* What PCRE2's Unicode lacks of a category ("L" has all that begin with it) or script. */
+static void put_newer(struct translation *t, const char *name, size_t size)
+{
+    for (size_t i = 0; i < paramem_categories_newer_count; i++) {
+        const struct paramem_category *newer = &paramem_categories_newer[i];
+        bool same = strlen(newer->name) == size || (size == 1 && strlen(newer->name) == 2);
+        if (same && memcmp(newer->name, name, size) == 0) {
+            memos_buffer_printf(t->out, "\\x{%x}-\\x{%x}", newer->first, newer->last);
+        }
+    }
+}
+
+/* \p{X} and \P{X}: t->at is at the brace. Between brackets \P stays what PCRE2 has, for nothing can
+ * be taken away there. */
+static void property(struct translation *t, const char *from, bool negated, bool in_class)
 {
     const char *name = t->at + 1;
     const char *stop =
@@ -113,10 +127,19 @@ static void property(struct translation *t, const char *from, bool negated)
         refuse(t, from, stop ? (size_t)(stop + 1 - from) : 3);
         return;
     }
-    put_text(t, negated ? "\\P{" : "\\p{");
+    if (!in_class) {
+        put_text(t, negated ? "[^" : "[");
+    }
+    put_text(t, negated && in_class ? "\\P{" : "\\p{");
     put_text(t, prefix);
     put(t, name, (size_t)(stop - name));
     put_text(t, "}");
+    if (!in_class || !negated) {
+        put_newer(t, name, (size_t)(stop - name));
+    }
+    if (!in_class) {
+        put_text(t, "]");
+    }
     t->at = stop + 1;
 }
 
@@ -140,7 +163,7 @@ static void escape(struct translation *t, bool in_class)
         break;
     case 'p':
     case 'P':
-        property(t, from, letter == 'P');
+        property(t, from, letter == 'P', in_class);
         break;
     case 'r':
     case 'n':

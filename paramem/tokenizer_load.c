@@ -238,7 +238,9 @@ static enum memos_status split_read(struct load *load, const json_t *tree)
     } else if (strcmp(type, "Digits") == 0) {
         bool each_digit = json_is_true(json_object_get(tree, "individual_digits"));
         split->behavior = each_digit ? PARAMEM_SPLIT_ISOLATED : PARAMEM_SPLIT_CONTIGUOUS;
-        return paramem_pattern_open(memos_bytes_of("\\p{N}"), &split->pattern, load->err);
+        return paramem_pattern_open(
+            memos_bytes_of("[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"), &split->pattern,
+            load->err); /* as Rust's char::is_numeric, which is of Unicode 17 */
     }
     return unsupported(load, "pre_tokenizer", tree);
 }
@@ -597,15 +599,38 @@ static enum memos_status around_check(struct load *load)
     return MEMOS_OK;
 }
 
+/* Where vocabulary and merges lie: empty views when they do not. */
+static void model_find(
+    struct memos_bytes json, struct memos_bytes *out_vocab, struct memos_bytes *out_merges)
+{
+    struct paramem_scan scan = paramem_scan_of(json);
+    *out_vocab = *out_merges = memos_bytes_make(NULL, 0);
+    if (!paramem_scan_enter(&scan, "model") || !paramem_scan_has(&scan, '{')) {
+        return;
+    }
+    while (!scan.failed && paramem_scan_peek(&scan) == '"') {
+        struct memos_bytes key = paramem_scan_skip(&scan);
+        paramem_scan_expect(&scan, ':');
+        struct memos_bytes value = paramem_scan_skip(&scan);
+        if (!scan.failed && memos_bytes_equal(key, memos_bytes_of("\"vocab\""))) {
+            *out_vocab = value;
+        } else if (!scan.failed && memos_bytes_equal(key, memos_bytes_of("\"merges\""))) {
+            *out_merges = value;
+        }
+        if (!paramem_scan_has(&scan, ',')) {
+            break;
+        }
+    }
+}
+
 static enum memos_status load_all(struct load *load, const struct paramem_tokenizer_files *files)
 {
-    struct memos_bytes model = paramem_scan_find(files->json, "model");
-    struct memos_bytes vocab = paramem_scan_find(model, "vocab");
-    struct memos_bytes merges = paramem_scan_find(model, "merges");
+    struct memos_bytes vocab, merges;
     json_t *json = NULL;
     if (paramem_text_valid(files->json) != files->json.size) {
         return corrupt(load, "not UTF-8");
     }
+    model_find(files->json, &vocab, &merges);
     enum memos_status status = rest_parse(files->json, vocab, merges, &json, load->err);
     if (status == MEMOS_OK) {
         status = parts_read(load, json, vocab, merges);

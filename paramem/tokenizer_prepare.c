@@ -85,6 +85,11 @@ static enum memos_status cut_add(struct paramem_tokenizer *tokenizer,
     if (text.size > added->text.size + PARAMEM_STEP_TEXT_MAX) {
         return memos_fail(err, MEMOS_TOO_LARGE, "an added token grows too large");
     }
+    if (!memos_bytes_equal(text, added->text) && /* it decodes to that, too */
+        !paramem_lexicon_keep(
+            &tokenizer->lexicon, text, &tokenizer->lexicon.tokens[added->id].shown)) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for added tokens");
+    }
     paramem_vocab_add(&cuts->trie, text, index);
     if (text.size > 0) {
         cuts->first[*(const uint8_t *)text.data] = true;

@@ -13,22 +13,33 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+extern "C" {
 #include <cmocka.h>
 
-extern "C" {
 #include "kernels/cuda/ops.h"
 #include "kernels/ref/ops.h"
 }
 
 #include <vector>
 
+/* For ref's functions, and for the kernels' launches, which need none. */
+static struct kern_ctx *check_ctx;
+
 /* Reads MEMOS_TEST_SEED, or makes a seed; prints it. */
 static inline int check_setup(void **)
 {
+    struct kern_options options = {"ref", nullptr, 1};
+    assert_int_equal(kern_ctx_create(&options, &check_ctx, nullptr), MEMOS_OK);
     const char *text = getenv("MEMOS_TEST_SEED");
     unsigned long long seed = text ? strtoull(text, nullptr, 10) : (unsigned long long)getpid();
     print_message("MEMOS_TEST_SEED=%llu\n", seed);
     emulate_seed(seed);
+    return 0;
+}
+
+static inline int check_teardown(void **)
+{
+    kern_ctx_destroy(&check_ctx);
     return 0;
 }
 

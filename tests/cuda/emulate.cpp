@@ -64,9 +64,9 @@ __asm__(".text\n.globl emulate_switch\n.type emulate_switch,@function\n"
 
 void stack_make(Stack *stack, char *memory, void (*entry)(void))
 {
-    void **top = (void **)(void *)(memory + STACK_BYTES) - 2;
-    top[0] = nullptr;               /* where entry would return to; it does not */
-    *--top = (void *)entry;         /* taken by ret */
+    void **top = (void **)(void *)(memory + STACK_BYTES) - 1;
+    top[0] = nullptr;       /* where entry would return to (it does not): 8 off a multiple of 16 */
+    *--top = (void *)entry; /* taken by ret */
     memset(top - 6, 0, 6 * sizeof *top);
     *stack = top - 6;
 }
