@@ -2,6 +2,8 @@
  *
  * If these failed, requests would hang, run past their deadline, be answered with what was not
  * asked for, or take pages and memory with them when they go. */
+#include "tests/memcube/folder.h"
+#include "tests/paramem/golden.h"
 #include "tests/paramem/serving.h"
 
 #include <math.h>
@@ -10,6 +12,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -355,6 +358,141 @@ static void wrong_requests_are_refused(void **state)
     serving_assert_idle(e->f.engine);
 }
 
+/* ---- stop strings --------------------------------------------------------------------------- */
+
+/* A tokenizer whose token 3 + i is the printable character '!' + i, or, past '~', a byte that is no
+ * character by itself; the last is "!#". */
+static void tokenizer_make(const char *folder, struct paramem_tokenizer **out)
+{
+    struct memos_buffer b = memos_buffer_make(1u << 20);
+    struct memos_error err;
+    memos_buffer_printf(
+        &b, "%s", "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[");
+    for (int i = 0; i < 3; i++) {
+        memos_buffer_printf(&b,
+            "%s{\"id\":%d,\"content\":\"<%d>\",\"single_word\":false,\"lstrip\":false,"
+            "\"rstrip\":false,\"normalized\":false,\"special\":true}",
+            i ? "," : "", i, i);
+    }
+    memos_buffer_printf(&b, "%s",
+        "],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":"
+        "false,"
+        "\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,\"decoder\":{\"type\":"
+        "\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+        "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+        "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,"
+        "\"byte_fallback\":false,\"vocab\":{\"<0>\":0,\"<1>\":1,\"<2>\":2");
+    for (unsigned i = 0; i < SERVING_VOCAB - 4; i++) {
+        /* In byte-level vocabularies byte 0xae + n is written as U+00AE + n. */
+        unsigned code = i < 94 ? 0x21 + i : 0xae + i - 94;
+        memos_buffer_printf(&b, ",\"\\u%04x\":%u", code, 3 + i);
+    }
+    memos_buffer_printf(&b, "%s", ",\"!#\":130},\"merges\":[\"! #\"]}}");
+    golden_write(folder, "tokenizer.json", memos_buffer_view(&b));
+    memos_buffer_free(&b);
+    if (paramem_tokenizer_open(folder, out, &err) != MEMOS_OK) {
+        fail_msg("%s", err.text);
+    }
+}
+
+/* A request whose text is listened to. */
+struct reader {
+    struct serving_heard heard;
+    char text[4096], stop[64];
+    size_t size, tokens;
+};
+
+static void read_token(void *self, const struct paramem_token *token)
+{
+    struct reader *reader = self;
+    assert_true(reader->size + token->text.size < sizeof reader->text);
+    assert_true(memos_bytes_utf8(token->text));
+    if (token->text.size > 0) {
+        memcpy(reader->text + reader->size, token->text.data, token->text.size);
+    }
+    reader->size += token->text.size;
+    reader->text[reader->size] = '\0';
+    serving_hear_token(&reader->heard, token);
+}
+
+static void read_done(void *self, const struct paramem_result *result)
+{
+    struct reader *reader = self;
+    serving_hear_done(&reader->heard, result);
+    if (result->stop_string) {
+        assert_true(strlen(result->stop_string) < sizeof reader->stop);
+        memcpy(reader->stop, result->stop_string, strlen(result->stop_string) + 1);
+    }
+}
+
+static void read_answer(
+    struct ending *e, const char *const *stops, size_t stops_count, struct reader *reader)
+{
+    memset(reader, 0, sizeof *reader);
+    struct paramem_request request = serving_request(e->prompt, 9, 60, NULL);
+    request.sampling.temperature = 1.5F;
+    request.sampling.seed = 3;
+    request.no_model_stops = true;
+    request.stops = stops;
+    request.stops_count = stops_count;
+    request.on_token = read_token;
+    request.on_done = read_done;
+    request.self = reader;
+    serving_submit(e->f.engine, &request);
+    serving_run(e->f.engine);
+}
+
+static void ends_before_a_stop_string(void **state)
+{
+    struct ending *e = *state;
+    char folder[FOLDER_PATH_BYTES], missed[16];
+    static struct reader whole, cut;
+    struct paramem_tokenizer *tokenizer = NULL;
+    folder_make(folder);
+    tokenizer_make(folder, &tokenizer);
+    e->f.tiny.model.tokenizer = tokenizer;
+    read_answer(e, NULL, 0, &whole);
+    assert_int_equal(whole.heard.result.finish, PARAMEM_FINISH_LENGTH);
+    assert_true(whole.size >= 60);
+    for (size_t at = 0; at + 7 < whole.size; at++) {
+        if ((whole.text[at] & 0xc0) == 0x80) {
+            continue; /* inside a character */
+        }
+        char stop[8] = {0};
+        const char *stops[] = {missed, stop, "never there"};
+        memcpy(stop, whole.text + at, 4 + at % 4);
+        size_t first = (size_t)(strstr(whole.text, stop) - whole.text);
+        /* One that the text comes close to, from the same place, and for longer. */
+        memcpy(missed, whole.text + at, 7);
+        memcpy(missed + 7, "\x01", 2);
+        read_answer(e, stops, 3, &cut);
+        assert_int_equal(cut.heard.result.finish, PARAMEM_FINISH_STOP);
+        assert_string_equal(cut.stop, stop);
+        assert_int_equal(cut.size, first);
+        assert_memory_equal(cut.text, whole.text, first);
+        /* Only the near one: all of the text comes. */
+        read_answer(e, stops, 1, &cut);
+        assert_string_equal(cut.text, whole.text);
+        assert_int_equal(cut.heard.result.finish, PARAMEM_FINISH_LENGTH);
+    }
+    /* What is held back at the end was no stop string. */
+    char end[32];
+    (void)snprintf(end, sizeof end, "%s!more", whole.text + whole.size - 3);
+    const char *held = end;
+    if ((whole.text[whole.size - 3] & 0xc0) != 0x80) {
+        read_answer(e, &held, 1, &cut);
+        assert_string_equal(cut.text, whole.text);
+    }
+    const char *const empty = "";
+    struct paramem_request bad = serving_request(e->prompt, 10, 5, &e->heard[0]);
+    bad.stops = &empty;
+    bad.stops_count = 1;
+    assert_refused(e, bad, MEMOS_INVALID, "0 bytes");
+    paramem_tokenizer_close(&tokenizer);
+    e->f.tiny.model.tokenizer = NULL;
+    folder_remove(folder);
+}
+
 static void a_full_queue_is_told(void **state)
 {
     struct ending *e = *state;
@@ -580,6 +718,7 @@ int main(void)
         ENDING(another_thread_may_cancel),
         ENDING(callbacks_may_submit_and_cancel),
         ENDING(wrong_requests_are_refused),
+        ENDING(ends_before_a_stop_string),
         ENDING(a_full_queue_is_told),
         ENDING(destroy_tells_everybody),
         ENDING(sampling_is_used),
