@@ -173,6 +173,8 @@ __attribute__((format(printf, 2, 3))) static const char *name_of(
 static void row_add(struct bench *bench, const char *name, double value, const char *unit,
     double limit, const char *limit_name, double bar)
 {
+    /* at once, too: a run is long, and something may fail after it */
+    bench_say("%s: %.2f %s (%s %.2f)", name, value, unit, limit > 0 ? limit_name : "-", limit);
     bench_add(bench, (struct bench_row){.name = name,
                          .value = value,
                          .unit = unit,
@@ -485,13 +487,15 @@ int main(int argc, char **argv)
     struct options options = {.backend = "cpu",
         .shape = "llama1b",
         .weights = "bf16,i8,q8_0,q4_0",
-        .threads = "2",
         .turns = "../shared/data/locomo/turns.jsonl"};
     struct bench bench;
     struct scene scene = {.bench = &bench};
     enum kern_dtype types[WEIGHTS_MAX];
 
     argc = options_take(&options, argc, argv);
+    if (!options.threads) {
+        options.threads = strcmp(options.backend, "cuda") == 0 ? "0" : "2"; /* 0: all */
+    }
     bench_begin(&bench, "bench_inference", argc, argv);
     size_t types_count = types_take(options.weights, types);
     peers_read(options.peers, &scene.peers);

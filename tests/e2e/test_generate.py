@@ -62,7 +62,8 @@ def one_hot(rows: list[int]) -> bytes:
     return b"".join(zero * column + one + zero * (HIDDEN - column - 1) for column in rows)
 
 
-def write_weights(path: Path) -> None:
+def make_tensors() -> dict[str, tuple[list[int], bytes]]:
+    """By their names in a Hugging Face file: shape, and values in bfloat16."""
     draw = random.Random(5)
     # the head's row of a token has a 1 for each that it follows
     head = [bytearray(HIDDEN * 2) for _ in range(VOCAB)]
@@ -74,7 +75,7 @@ def write_weights(path: Path) -> None:
 
     ones = bf16(1.0) * HIDDEN
     layer = "model.layers.0."
-    tensors = {
+    return {
         "model.embed_tokens.weight": ([VOCAB, HIDDEN], one_hot(list(range(VOCAB)))),
         "lm_head.weight": ([VOCAB, HIDDEN], b"".join(head)),
         "model.norm.weight": ([HIDDEN], ones),
@@ -89,8 +90,11 @@ def write_weights(path: Path) -> None:
         layer + "mlp.up_proj.weight": ([INNER, HIDDEN], noise(INNER)),
         layer + "mlp.down_proj.weight": ([HIDDEN, INNER], bf16(0.0) * (HIDDEN * INNER)),
     }
+
+
+def write_weights(path: Path) -> None:
     header, data = {}, b""
-    for name, (shape, values) in tensors.items():
+    for name, (shape, values) in make_tensors().items():
         header[name] = {"dtype": "BF16", "shape": shape,
                         "data_offsets": [len(data), len(data) + len(values)]}
         data += values
@@ -129,6 +133,63 @@ def write_model(folder: Path, **changes) -> Path:
         "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
         "eos_token_id": END, **changes}))
     return folder
+
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "lm_head": "output", "model.norm": "output_norm",
+    "input_layernorm": "blk.0.attn_norm", "post_attention_layernorm": "blk.0.ffn_norm",
+    "self_attn.q_proj": "blk.0.attn_q", "self_attn.k_proj": "blk.0.attn_k",
+    "self_attn.v_proj": "blk.0.attn_v", "self_attn.o_proj": "blk.0.attn_output",
+    "mlp.gate_proj": "blk.0.ffn_gate", "mlp.up_proj": "blk.0.ffn_up",
+    "mlp.down_proj": "blk.0.ffn_down",
+}
+
+
+def gguf_text(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def gguf_value(value) -> bytes:
+    """Its type and itself."""
+    if isinstance(value, str):
+        return struct.pack("<I", 8) + gguf_text(value)
+    if isinstance(value, float):
+        return struct.pack("<If", 6, value)
+    if isinstance(value, int):
+        return struct.pack("<II", 4, value)
+    items = b"".join(gguf_value(item)[4:] for item in value)
+    kind = 8 if not value or isinstance(value[0], str) else 4
+    return struct.pack("<IIQ", 9, kind, len(value)) + items
+
+
+def write_gguf(path: Path) -> Path:
+    """The same model as a GGUF file; norms are float32 there."""
+    values = {
+        "general.architecture": "llama", "llama.block_count": 1, "llama.context_length": CONTEXT,
+        "llama.embedding_length": HIDDEN, "llama.feed_forward_length": INNER,
+        "llama.attention.head_count": HEADS, "llama.attention.head_count_kv": 1,
+        "llama.attention.key_length": HEAD_DIM, "llama.attention.value_length": HEAD_DIM,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.rope.freq_base": 10000.0,
+        "llama.rope.dimension_count": HEAD_DIM, "llama.vocab_size": VOCAB,
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe",
+        "tokenizer.ggml.tokens": byte_names() + SPECIAL,
+        "tokenizer.ggml.token_type": [1] * 256 + [3] * len(SPECIAL), "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.eos_token_id": END, "tokenizer.chat_template": CHATML,
+    }
+    infos, data = b"", b""
+    tensors = make_tensors()
+    for name, (shape, numbers) in tensors.items():
+        if len(shape) == 1:
+            numbers = b"".join(b"\0\0" + numbers[i:i + 2] for i in range(0, len(numbers), 2))
+        known = GGUF_NAMES[name.removesuffix(".weight").removeprefix("model.layers.0.")]
+        infos += gguf_text(known + ".weight") + struct.pack("<I", len(shape))
+        infos += b"".join(struct.pack("<Q", size) for size in reversed(shape))
+        infos += struct.pack("<IQ", 30 if len(shape) == 2 else 0, len(data))
+        data += numbers + b"\0" * (-len(numbers) % 32)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
+    head += b"".join(gguf_text(key) + gguf_value(value) for key, value in values.items()) + infos
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + data)
+    return path
 
 
 class HostTest(unittest.TestCase):
@@ -238,6 +299,23 @@ class Registry(HostTest):
         self.ctl("model", "add", str(strange), code=NOT_FOUND)
         self.ctl("model", "add", str(self.model), "--name", "../up", code=INVALID)
         self.assertEqual(self.names(), [])
+
+    def test_a_gguf_file(self) -> None:
+        path = write_gguf(self.folder / "small.gguf")
+        self.ctl("model", "add", str(path))
+        self.ctl("model", "add", str(path), "--copy", "--name", "copied")
+        models = {model["name"]: model for model in self.json("model", "list")["models"]}
+        self.assertEqual((models["small"]["format"], models["small"]["weights"]), ("gguf", "bf16"))
+        self.assertEqual(models["copied"]["path"], str(self.registry / "copied"))
+        path.unlink()
+        self.assertEqual(self.ctl("generate", "--model", "copied", "--raw", "x").stdout, "yz\n")
+        self.assertEqual(self.ctl("generate", "--model", "copied", "hi").stdout, "opqrstuvwxyz\n")
+        self.assertEqual(self.json("model", "show", "copied")["chat_template"], "chatml")
+        self.assertEqual(self.ctl("tokenize", "--model", "copied", "--ids", "ab").stdout, "97 98\n")
+        self.ctl("model", "remove", "copied")
+        self.assertEqual([path.name for path in self.registry.iterdir()], ["small"])
+        path.write_bytes(b"GGUF" + bytes(20))
+        self.ctl("generate", "--model", "small", "x", code=UNSUPPORTED)  # version 0
 
     def test_broken_files(self) -> None:
         broken = write_model(self.folder / "broken")
