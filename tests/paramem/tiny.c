@@ -82,6 +82,19 @@ struct tiny_shape tiny_mistral(void)
     return shape;
 }
 
+struct tiny_shape tiny_wide(void)
+{
+    return (struct tiny_shape){.hidden = 512,
+        .inner = 1536,
+        .layers = 2,
+        .heads = 8,
+        .kv_heads = 2,
+        .head_dim = 64,
+        .vocab = 131,
+        .positions = 512,
+        .seed = 5};
+}
+
 static float *device_copy(struct tiny *tiny, const float *host, size_t count)
 {
     void *memory = NULL;

@@ -37,6 +37,7 @@ struct tiny_shape tiny_llama(void);
 struct tiny_shape tiny_qwen2(void);
 struct tiny_shape tiny_qwen3(void);
 struct tiny_shape tiny_mistral(void);
+struct tiny_shape tiny_wide(void); /* wide enough for every way that a product can be cut */
 
 /* Logits (count, vocab) after each of ids: everything from the beginning, in float64, no cache. */
 void tiny_logits(const struct tiny *tiny, const uint32_t *ids, size_t count, double *logits);
