@@ -19,6 +19,7 @@ struct paramem_loader paramem_loader_make(
         .hashes = memos_buffer_make(SIZE_MAX / 2),
         .status = MEMOS_OK,
         .err = err};
+    memos_assert(sodium_init() >= 0); /* picks its fastest BLAKE2b */
     loader.used = calloc(used_max, sizeof *loader.used);
     if (!loader.used) {
         loader.status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu tensors", used_max);
