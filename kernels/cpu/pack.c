@@ -77,12 +77,20 @@ static void interleave(const struct chunk *chunk, size_t row_bytes, size_t word_
 
 /* ---- numbers of the packed type ------------------------------------------------------------ */
 
-/* Numbers k .. k + count - 1 of row r as float32. */
+/* Numbers k .. k + count - 1 of row r as float32: whole blocks, or a part of one. */
 static void widen(
     const struct kern_strip *strip, size_t r, size_t k, size_t count, float out[CHUNK])
 {
     enum kern_dtype from = strip->from[r];
-    kern_cpu_to_f32(from, (const char *)strip->rows[r] + kern_dtype_row_bytes(from, k), out, count);
+    size_t block = kern_dtype_block(from), in = k % block;
+    const char *at = (const char *)strip->rows[r] + kern_dtype_row_bytes(from, k - in);
+    if (in == 0 && count % block == 0) {
+        kern_cpu_to_f32(from, at, out, count);
+    } else {
+        float whole[KERN_BLOCK_MAX];
+        kern_cpu_to_f32(from, at, whole, block);
+        memcpy(out, whole + in, count * sizeof *out);
+    }
 }
 
 /* The scale of row r: int8 has one for all of it. */
