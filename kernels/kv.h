@@ -25,6 +25,26 @@ static inline struct kern_kv_head kern_kv_head(
     return out;
 }
 
+/* One head of one token: key (D), value (D), and for E4M3 their scales, else NULL. */
+struct kern_kv_place {
+    void *key, *value;
+    float *key_scale, *value_scale;
+};
+
+static inline struct kern_kv_place kern_kv_place(
+    const struct kern_kv *kv, size_t page_bytes, uint32_t slot, size_t head)
+{
+    struct kern_kv_head page = kern_kv_head(kv, page_bytes, slot / KERN_PAGE_TOKENS, head);
+    size_t token = slot % KERN_PAGE_TOKENS, bytes = kv->head_dim * kern_dtype_bytes(kv->dtype);
+    struct kern_kv_place place = {
+        page.keys + token * bytes, page.values + token * bytes, NULL, NULL};
+    if (kv->dtype == KERN_E4M3) {
+        place.key_scale = page.key_scales + token;
+        place.value_scale = page.value_scales + token;
+    }
+    return place;
+}
+
 /* The E4M3 scale of numbers of which the largest magnitude is `most` (NaN when one is NaN): NaN
  * when one is not finite, so that all of them are read as NaN; 0, and all codes 0, when they are
  * too small to be divided by. */

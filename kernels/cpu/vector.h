@@ -8,6 +8,7 @@
 #if defined(__AVX2__) && defined(__FMA__)
 
 #include <immintrin.h>
+#include <string.h>
 
 /* Lanes 0..count-1 set, for maskload and maskstore; count <= 8. */
 static inline __m256i vector_mask(size_t count)
@@ -66,6 +67,27 @@ static inline __m128i vector_upper_halves(__m256i words)
     words = _mm256_srli_epi32(words, 16);
     words = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0xd8);
     return _mm256_castsi256_si128(words);
+}
+
+/* The first count (8 or more: eight) bf16 of p as floats, zeros after them; and back, rounded. */
+static inline __m256 vector_load_bf16(const uint16_t *p, size_t count)
+{
+    uint16_t part[8] = {0};
+    if (count < 8) {
+        memcpy(part, p, count * sizeof *p);
+    }
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)(count < 8 ? part : p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(codes), 16));
+}
+
+static inline void vector_store_bf16(uint16_t *p, size_t count, __m256 v)
+{
+    uint16_t part[8];
+    __m128i codes = vector_upper_halves(vector_round_bf16(v));
+    _mm_storeu_si128((__m128i *)(void *)(count < 8 ? part : p), codes);
+    if (count < 8) {
+        memcpy(p, part, count * sizeof *p);
+    }
 }
 
 /* e^x to 2 units in the last place. Below -87.3 it is e^-87.3, which is nothing (1e-38); above 88.7

@@ -33,23 +33,10 @@ static void decode(enum kern_dtype dtype, const void *codes, const float *scale,
     }
 }
 
-/* One head of one token. */
-struct place {
-    void *key, *value;
-    float *key_scale, *value_scale;
-};
-
-static struct place place_of(const struct kern_kv *kv, uint32_t slot, size_t head)
+static struct kern_kv_place place_of(const struct kern_kv *kv, uint32_t slot, size_t head)
 {
-    struct kern_kv_head page = kern_kv_head(
-        kv, kern_kv_page_bytes(kv->dtype, kv->heads, kv->head_dim), slot / KERN_PAGE_TOKENS, head);
-    size_t token = slot % KERN_PAGE_TOKENS, bytes = kv->head_dim * kern_dtype_bytes(kv->dtype);
-    struct place place = {page.keys + token * bytes, page.values + token * bytes, NULL, NULL};
-    if (kv->dtype == KERN_E4M3) {
-        place.key_scale = page.key_scales + token;
-        place.value_scale = page.value_scales + token;
-    }
-    return place;
+    size_t page_bytes = kern_kv_page_bytes(kv->dtype, kv->heads, kv->head_dim);
+    return kern_kv_place(kv, page_bytes, slot, head);
 }
 
 void kern_ref_kv_write(struct kern_ctx *ctx, const struct kern_kv_write *a)
@@ -63,7 +50,7 @@ void kern_ref_kv_write(struct kern_ctx *ctx, const struct kern_kv_write *a)
         if (a->slots[t] == KERN_NO_SLOT) {
             continue;
         }
-        struct place place = place_of(a->kv, a->slots[t], head);
+        struct kern_kv_place place = place_of(a->kv, a->slots[t], head);
         kern_ref_to_f32(a->from, (const char *)a->key + at, x, d);
         if (a->rope) {
             kern_ref_rotate_head(a->rope, a->positions[t], x);
@@ -86,7 +73,7 @@ void kern_ref_kv_read(struct kern_ctx *ctx, const struct kern_kv_read *a)
             memset(value, 0, d * sizeof *value);
             continue;
         }
-        struct place place = place_of(a->kv, a->slots[t], head);
+        struct kern_kv_place place = place_of(a->kv, a->slots[t], head);
         decode(a->kv->dtype, place.key, place.key_scale, d, key);
         decode(a->kv->dtype, place.value, place.value_scale, d, value);
     }
@@ -101,7 +88,7 @@ void kern_ref_kv_shift(struct kern_ctx *ctx, const struct kern_kv_shift *a)
         if (a->slots[t] == KERN_NO_SLOT || a->shifts[t] == 0) {
             continue;
         }
-        struct place place = place_of(a->kv, a->slots[t], head);
+        struct kern_kv_place place = place_of(a->kv, a->slots[t], head);
         decode(a->kv->dtype, place.key, place.key_scale, a->kv->head_dim, x);
         kern_ref_shift_head(a->rope, a->shifts[t], x);
         encode(a->kv->dtype, x, a->kv->head_dim, place.key, place.key_scale);
