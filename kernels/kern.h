@@ -54,8 +54,8 @@ enum kern_dtype kern_dtype_of(struct memos_bytes name);
 struct kern_ctx;
 
 struct kern_options {
-    const char *backend; /* "ref", "cpu", "cuda"; "auto": cuda where there is a GPU, else cpu;
-                            NULL: cpu */
+    const char *backend; /* "ref", "cpu", "cuda" (its first device; CUDA_VISIBLE_DEVICES chooses);
+                            "auto": cuda where there is a GPU that works, else cpu; NULL: cpu */
     const char *level;   /* cpu: at most "sse2", "avx2", "avx512", "amx"; NULL: the best */
     unsigned threads;    /* that compute, the caller's among them. 0: one a processor, at most 16 */
 };
@@ -77,9 +77,10 @@ void kern_parallel(
 
 /* "Device memory" below is memory of the context's backend: of cuda's card what kern_alloc gave, of
  * the others any memory of the process. What an operation reads and writes is device memory unless
- * its comment says host. Operations of cuda are queued in order and return at once; an error of one
- * stays in the context, makes those that follow do nothing, and is told by kern_sync (and by every
- * function here that returns a status). Where the context is not cuda all is done on return. */
+ * its comment says host. On cuda a tensor begins at a multiple of 16 bytes. Operations of cuda are
+ * queued in order and return at once; an error of one stays in the context, makes those that follow
+ * do nothing, and is told by kern_sync (and by every function here that returns a status). Where
+ * the context is not cuda all is done on return. */
 
 /* 256-byte aligned, not cleared. NO_MEMORY says how much was asked for and how much there is. */
 MEMOS_MUST_USE enum memos_status kern_alloc(
@@ -102,6 +103,13 @@ MEMOS_MUST_USE enum memos_status kern_download(
 /* Wait for all that was queued; the first error since the last kern_sync (IO: the device failed;
  * kern_reset must follow). */
 MEMOS_MUST_USE enum memos_status kern_sync(struct kern_ctx *ctx, struct memos_error *err);
+/* Begin again after the device failed. What was in device memory is gone, in all contexts of the
+ * process on that device: release all memory, matrices and graphs made with this context before
+ * (which touches nothing on a device that failed), then make and fill them anew. Other contexts
+ * tell the same IO error at their next kern_sync and are reset the same way; none may be in use
+ * meanwhile. IO: the device does not come back to this process, which must be started again. Host
+ * memory of kern_host_alloc is gone, too. Does nothing where the context is not cuda. */
+MEMOS_MUST_USE enum memos_status kern_reset(struct kern_ctx *ctx, struct memos_error *err);
 /* Bytes of the device's memory that are free and there are; the host's on other backends. */
 void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
 
@@ -179,7 +187,9 @@ enum kern_activation {
  * weights: each 32 numbers of a row of x are quantized to int8 with their own scale, sums of 32 are
  * int32 (Q6_K: of 16), sums of those, each times its scales, float32. x BF16 is for BF16 weights
  * only and gives the same numbers as the float32 that it was rounded from. A row of y does not
- * depend on T, nor on the other rows, to the bit. Work: 2 T N K flop. y must not overlap x. */
+ * depend on T, nor on the other rows, to the bit; on cuda, with F32 and BF16 weights, that holds
+ * among products of at most 16 rows and does not among others (cuBLASLt's). cuda multiplies Q4_K
+ * and Q6_K as BF16, which their matrices then are. Work: 2 T N K flop. y must not overlap x. */
 struct kern_linear {
     const void *x;
     const struct kern_matrix *w;
@@ -201,6 +211,8 @@ void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a);
 enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype weights);
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */
+
+/* Host memory; not on cuda. */
 
 /* y (T, K) = (x - mean) / sqrt(var + eps) * gamma + beta, by rows; y may be x. */
 void kern_layernorm(struct kern_ctx *ctx, const float *x, const float *gamma, const float *beta,

@@ -28,7 +28,9 @@ struct kern_layout kern_ops_layout(const struct kern_ops *ops, enum kern_dtype d
     case KERN_Q4_0:
     case KERN_Q4_K:
     case KERN_Q6_K:
-        layout = (struct kern_layout){1, 1, kern_dtype_block(dtype), 0};
+        layout = ops->blocks[dtype - KERN_Q8_0]
+                     ? ops->blocks[dtype - KERN_Q8_0]->layout
+                     : (struct kern_layout){1, 1, kern_dtype_block(dtype), 0};
         break;
     default:
         return layout;

@@ -1,5 +1,6 @@
 /* The tables, made whole; the first one that is right is the best. */
 #include "kernels/cpu/ops.h"
+#include "kernels/cuda/ops.h"
 #include "kernels/ops.h"
 #include "kernels/ref/ops.h"
 
@@ -90,6 +91,8 @@ const struct kern_ops *kern_ops_of(const char *backend, const char *level)
     (void)pthread_once(&once, fill);
     if (backend && strcmp(backend, "ref") == 0) {
         return &ref_table;
+    } else if (backend && strcmp(backend, "cuda") == 0) {
+        return level ? NULL : kern_cuda_ops();
     } else if (backend && strcmp(backend, "cpu") != 0) {
         return NULL;
     }

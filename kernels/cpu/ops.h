@@ -92,6 +92,8 @@ struct kern_attention_tiles {
 extern const struct kern_attention_tiles kern_cpu_attention_avx2;
 
 extern const struct kern_tiles kern_cpu_f32_avx2, kern_cpu_bf16_avx2, kern_cpu_i8_avx2;
+extern const struct kern_tiles kern_cpu_q8_0_avx2, kern_cpu_q4_0_avx2, kern_cpu_q4_k_avx2,
+    kern_cpu_q6_k_avx2;
 extern const struct kern_tiles kern_cpu_f32_avx512, kern_cpu_bf16_avx512, kern_cpu_i8_avx512;
 extern const struct kern_tiles kern_cpu_bf16_amx, kern_cpu_i8_amx;
 

@@ -3,6 +3,7 @@
 #include "kernels/blocks.h"
 #include "kernels/cpu/codes.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/panels.h"
 #include "kernels/ref/ops.h"
 
 #include <string.h>
@@ -134,15 +135,177 @@ static void fill_row(struct kern_matrix *w, const struct kern_strip *strip, size
     }
 }
 
-void kern_cpu_pack(struct kern_matrix *w, const struct kern_strip *strip)
+/* ---- blocks -------------------------------------------------------------------------------- */
+
+/* 32 numbers to codes as kern_blocks_from_f32 makes them. */
+static void quantize_q8_0(const float *x, struct kern_block *out)
 {
-    struct kern_layout layout = kern_ops_layout(w->ops, w->dtype);
+    float d = codes_most(x, 32) / 127.0F;
+    const __m256 factor = _mm256_set1_ps(d != 0 ? 1.0F / d : 0);
+    /* The largest float below a half: what is cut off after adding it was rounded, halves up. */
+    const __m256 half = _mm256_set1_ps(0x1.fffffep-2F), sign = _mm256_set1_ps(-0.0F);
+    const __m256 least = _mm256_set1_ps(-128), top = _mm256_set1_ps(127);
+    out->d = _cvtss_sh(d, _MM_FROUND_TO_NEAREST_INT);
+    for (size_t i = 0; i < 32; i += 8) {
+        __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + i), factor);
+        v = _mm256_add_ps(v, _mm256_or_ps(half, _mm256_and_ps(v, sign)));
+        v = _mm256_min_ps(_mm256_max_ps(v, least), top); /* NaN is the lower end */
+        _mm_storel_epi64((__m128i *)(out->codes + i), codes_bytes(_mm256_cvttps_epi32(v)));
+    }
+}
+
+/* The number of the largest magnitude, the first of equals. */
+static float most_of(const float *x)
+{
+    const __m256 most = _mm256_set1_ps(codes_most(x, 32));
+    for (size_t i = 0; i < 32; i += 8) {
+        __m256 v = _mm256_loadu_ps(x + i);
+        int equal = _mm256_movemask_ps(_mm256_cmp_ps(vector_abs(v), most, _CMP_EQ_OQ));
+        if (equal != 0) {
+            return x[i + (size_t)__builtin_ctz((unsigned)equal)];
+        }
+    }
+    return 0;
+}
+
+static void quantize_q4_0(const float *x, struct kern_block *out)
+{
+    float d = most_of(x) / -8.0F;
+    const __m256 factor = _mm256_set1_ps(d != 0 ? 1.0F / d : 0);
+    const __m256 zero = _mm256_setzero_ps(), top = _mm256_set1_ps(15);
+    out->d = _cvtss_sh(d, _MM_FROUND_TO_NEAREST_INT);
+    for (size_t i = 0; i < 32; i += 8) {
+        __m256 v = _mm256_fmadd_ps(_mm256_loadu_ps(x + i), factor, _mm256_set1_ps(8.5F));
+        v = _mm256_min_ps(_mm256_max_ps(v, zero), top);
+        _mm_storel_epi64((__m128i *)(out->codes + i), codes_bytes(_mm256_cvttps_epi32(v)));
+    }
+}
+
+/* 16 rows of 32 or 256 numbers, opened, and their codes turned into steps of 4 (or 2) of K. */
+struct opened {
+    struct kern_block blocks[KERN_PANEL];
+    struct chunk chunk;
+    _Alignas(32) uint8_t steps[CHUNK * KERN_PANEL];
+};
+
+static void open_rows(const struct kern_matrix *w, const struct kern_strip *strip, size_t k,
+    size_t word_bytes, struct opened *o)
+{
+    size_t count = kern_dtype_block(w->dtype);
+    for (size_t r = 0; r < KERN_PANEL; r++) {
+        struct kern_block *block = &o->blocks[r];
+        float part[CHUNK];
+        if (r >= strip->count || k >= w->k) {
+            memset(block, 0, sizeof *block);
+        } else if (strip->from[r] == w->dtype) {
+            const char *row = strip->rows[r];
+            kern_block_open(w->dtype, row + kern_dtype_row_bytes(w->dtype, k), block);
+        } else {
+            widen(strip, r, k, count, part);
+            if (w->dtype == KERN_Q8_0) {
+                quantize_q8_0(part, block);
+            } else {
+                quantize_q4_0(part, block);
+            }
+        }
+        memcpy(o->chunk.rows[r], block->codes, count);
+    }
+    interleave(&o->chunk, count, word_bytes, (char *)o->steps);
+}
+
+static void pack_q8_0(
+    const struct kern_layout *layout, const struct opened *o, size_t block, struct panel_q8_0 *out)
+{
+    for (size_t r = 0; r < KERN_PANEL; r++) {
+        out->d[block % 2][r] = o->blocks[r].d;
+    }
+    for (size_t i = 0; i < sizeof out->codes[0]; i++) {
+        out->codes[block % 2][i] = o->steps[i] ^ (layout->group == 4 ? 0x80 : 0);
+    }
+}
+
+/* 32 numbers: two steps a line. */
+static void pack_halves(const uint8_t *steps, uint8_t out[16 * KERN_PANEL])
+{
+    for (size_t line = 0; line < 4; line++) {
+        for (size_t i = 0; i < 64; i++) {
+            out[64 * line + i] =
+                (uint8_t)((steps[128 * line + i] & 15) | steps[128 * line + 64 + i] << 4);
+        }
+    }
+}
+
+static void pack_q4_0(const struct opened *o, size_t block, struct panel_q4_0 *out)
+{
+    for (size_t r = 0; r < KERN_PANEL; r++) {
+        out->d[block % 2][r] = o->blocks[r].d;
+    }
+    pack_halves(o->steps, out->codes[block % 2]);
+}
+
+static void pack_q4_k(const struct opened *o, struct panel_q4_k *out)
+{
+    for (size_t r = 0; r < KERN_PANEL; r++) {
+        out->d[r] = o->blocks[r].d;
+        out->d_min[r] = o->blocks[r].d_min;
+        for (size_t i = 0; i < 8; i++) {
+            out->scales[i][r] = (uint8_t)o->blocks[r].scales[i];
+            out->mins[i][r] = o->blocks[r].mins[i];
+        }
+    }
+    for (size_t i = 0; i < 8; i++) {
+        pack_halves(o->steps + i * 32 * KERN_PANEL, out->codes[i]);
+    }
+}
+
+static void pack_q6_k(const struct opened *o, struct panel_q6_k *out)
+{
+    memset(out->zero, 0, sizeof out->zero);
+    for (size_t r = 0; r < KERN_PANEL; r++) {
+        out->d[r] = o->blocks[r].d;
+        for (size_t i = 0; i < 16; i++) {
+            out->scales[i][r] = o->blocks[r].scales[i];
+        }
+    }
+    for (size_t i = 0; i < 8; i++) {
+        const uint8_t *steps = o->steps + i * 32 * KERN_PANEL;
+        pack_halves(steps, out->codes[i].low);
+        for (size_t at = 0; at < 128; at++) {
+            const uint8_t *four = steps + at / 64 * 256 + at % 64;
+            out->codes[i].high[at] = (uint8_t)(four[0] >> 4 | four[64] >> 4 << 2 |
+                                               four[128] >> 4 << 4 | four[192] >> 4 << 6);
+        }
+    }
+}
+
+static void pack_blocks(
+    struct kern_matrix *w, const struct kern_layout *layout, const struct kern_strip *strip)
+{
+    struct opened o;
+    size_t count = kern_dtype_block(w->dtype);
+    char *out = (char *)w->data + strip->n / KERN_PANEL * w->panel_bytes;
+    for (size_t k = 0; k < w->k_padded; k += count) {
+        void *to = out + k / layout->pad * layout->bytes;
+        open_rows(w, strip, k, layout->group, &o);
+        if (w->dtype == KERN_Q8_0) {
+            pack_q8_0(layout, &o, k / count, to);
+        } else if (w->dtype == KERN_Q4_0) {
+            pack_q4_0(&o, k / count, to);
+        } else if (w->dtype == KERN_Q4_K) {
+            pack_q4_k(&o, to);
+        } else {
+            pack_q6_k(&o, to);
+        }
+    }
+}
+
+/* ---- a strip ------------------------------------------------------------------------------- */
+
+static void pack_numbers(
+    struct kern_matrix *w, const struct kern_layout *layout, const struct kern_strip *strip)
+{
     float most[KERN_PANEL];
     struct chunk chunk;
-    if (layout.width == 1) {
-        kern_ref_pack(w, strip);
-        return;
-    }
     for (size_t r = 0; w->dtype == KERN_I8 && r < strip->count; r++) {
         most[r] = row_most(w, strip, r);
         w->scales[strip->n + r] = most[r] / 127.0F;
@@ -159,6 +322,18 @@ void kern_cpu_pack(struct kern_matrix *w, const struct kern_strip *strip)
         for (size_t r = 0; r < strip->count && count > 0; r++) {
             fill_row(w, strip, r, k, count, most, chunk.rows[r]);
         }
-        interleave(&chunk, padded * bytes, layout.group * bytes, out + k * KERN_PANEL * bytes);
+        interleave(&chunk, padded * bytes, layout->group * bytes, out + k * KERN_PANEL * bytes);
+    }
+}
+
+void kern_cpu_pack(struct kern_matrix *w, const struct kern_strip *strip)
+{
+    const struct kern_layout layout = kern_ops_layout(w->ops, w->dtype);
+    if (layout.width == 1) {
+        kern_ref_pack(w, strip);
+    } else if (kern_dtype_block(w->dtype) > 1) {
+        pack_blocks(w, &layout, strip);
+    } else {
+        pack_numbers(w, &layout, strip);
     }
 }

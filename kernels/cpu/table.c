@@ -49,6 +49,7 @@ static bool has_amx(void)
 static struct kern_ops avx2 = {
     .name = "cpu/avx2",
     .tiles = {&kern_cpu_f32_avx2, &kern_cpu_bf16_avx2, &kern_cpu_i8_avx2},
+    .blocks = {&kern_cpu_q8_0_avx2, &kern_cpu_q4_0_avx2, &kern_cpu_q4_k_avx2, &kern_cpu_q6_k_avx2},
     .linear_workspace_bytes = kern_cpu_linear_workspace_bytes,
     .linear = kern_cpu_linear,
     .pack = kern_cpu_pack,
