@@ -79,7 +79,8 @@ static void *worker_main(void *arg)
     struct worker *me = arg;
     struct kern_pool *pool = me->pool;
     for (;;) {
-        /* Before work, so that no call is missed; and before quit, which is raised before it. */
+        /* Before work, so that no call is missed, and before quit, which is raised before `call`:
+         * who reads the last call sees that it is the last. */
         uint32_t call = atomic_load(&pool->call);
         unsigned spins = 0;
         if (atomic_load(&pool->quit)) {
