@@ -82,6 +82,9 @@ void kern_parallel(
  * do nothing, and is told by kern_sync (and by every function here that returns a status). Where
  * the context is not cuda all is done on return. */
 
+/* Is device memory the process's own, so that what lies in it may be read in place? */
+bool kern_memory_is_host(const struct kern_ctx *ctx);
+
 /* 256-byte aligned, not cleared. NO_MEMORY says how much was asked for and how much there is. */
 MEMOS_MUST_USE enum memos_status kern_alloc(
     struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);
@@ -167,8 +170,8 @@ MEMOS_MUST_USE enum memos_status kern_matrix_pack(struct kern_ctx *ctx, enum ker
     struct memos_error *err);
 void kern_matrix_free(struct kern_matrix **matrix); /* takes NULL */
 size_t kern_matrix_bytes(const struct kern_matrix *matrix);
-enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix); /* what it was packed as */
 void kern_matrix_shape(const struct kern_matrix *matrix, size_t *out_n, size_t *out_k);
+enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix); /* what it was packed as */
 /* The rows where they lie row-major and unchanged in device memory (dtype in *out_dtype), so that a
  * table of embeddings can be the same memory; NULL when this backend lays them out otherwise. */
 const void *kern_matrix_rows(const struct kern_matrix *matrix, enum kern_dtype *out_dtype);

@@ -321,5 +321,5 @@ int main(void)
         cmocka_unit_test(test_shift),
         cmocka_unit_test(test_wrong_kernel_is_seen),
     };
-    return cmocka_run_group_tests_name("kernels/kv", tests, check_setup, check_teardown);
+    return cmocka_run_group_tests_name("kernels/kv", tests, check_setup_copying, check_teardown);
 }

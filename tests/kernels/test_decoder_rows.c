@@ -409,5 +409,5 @@ int main(void)
         cmocka_unit_test(test_rotate),
         cmocka_unit_test(test_side_ffn),
     };
-    return cmocka_run_group_tests_name("kernels/rows", tests, check_setup, check_teardown);
+    return cmocka_run_group_tests_name("kernels/rows", tests, check_setup_copying, check_teardown);
 }

@@ -392,5 +392,6 @@ int main(void)
         cmocka_unit_test(test_rows_are_alone),
         cmocka_unit_test(test_logprobs),
     };
-    return cmocka_run_group_tests_name("kernels/sample", tests, check_setup, check_teardown);
+    return cmocka_run_group_tests_name(
+        "kernels/sample", tests, check_setup_copying, check_teardown);
 }
