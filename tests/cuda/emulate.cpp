@@ -558,6 +558,15 @@ void emulate_copy_wait(size_t left)
 
 /* ---- a test's side ------------------------------------------------------------------------- */
 
+struct kern_ctx *emulate_context(struct kern_ctx *ref)
+{
+    return ref;
+}
+
+void emulate_context_done(void)
+{
+}
+
 void *emulate_alloc(size_t bytes, const void *from)
 {
     size_t all = (bytes + 2 * FENCE_BYTES + 255) / 256 * 256;
