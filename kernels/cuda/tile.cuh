@@ -107,9 +107,14 @@ template <int LEFT> static __device__ __forceinline__ void tile_wait(void)
 /* Two e4m3 codes, in the low half, as two f16. */
 static __device__ __forceinline__ uint32_t tile_e4m3_pair(uint32_t codes)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
     uint32_t out;
     asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"((uint16_t)codes));
     return out;
+#else
+    __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2((__nv_fp8x2_storage_t)codes, __NV_E4M3);
+    return pair.x | (uint32_t)pair.y << 16;
+#endif
 }
 
 /* Byte i of the result is byte (selector >> 4 i & 7) of low's bytes, then high's. */
