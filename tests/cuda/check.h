@@ -127,8 +127,8 @@ static inline void check_no_faults(void)
     assert_int_equal(faults, 0);
 }
 
-/* Are got's numbers want's? `bound` is in units of the root mean square of want (at least 0.05). NaN
- * where want has NaN. */
+/* Are got's numbers want's? `bound` is in units of the root mean square of want (at least 0.05).
+ * NaN where want has NaN. */
 static inline void check_close(const float *want, const float *got, size_t count, double bound)
 {
     double squares = 0;

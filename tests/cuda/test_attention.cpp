@@ -19,7 +19,8 @@ static void run(const struct step &s)
 {
     std::vector<uint32_t> starts(1, 0), lengths, tables;
     size_t stride = (s.length_max + 31) / 32 + 1, heads = s.kv_heads * s.group;
-    size_t pages = s.sequences * stride + 1, page_bytes = kern_kv_page_bytes(s.type, s.kv_heads, s.d);
+    size_t pages = s.sequences * stride + 1,
+           page_bytes = kern_kv_page_bytes(s.type, s.kv_heads, s.d);
     for (size_t b = 0; b < s.sequences; b++) {
         size_t rows = check_size(1, s.rows_max);
         size_t length = rows > s.length_max ? rows : check_size(rows, s.length_max);

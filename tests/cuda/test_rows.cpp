@@ -50,8 +50,8 @@ static void test_rmsnorm(void **)
         enum kern_dtype type = round % 3 == 0 ? KERN_BF16 : KERN_F32;
         check_array<float> x(check_floats(rows * x_stride), odd), gamma(check_floats(k));
         check_array<unsigned char> y(rows * y_stride * kern_dtype_bytes(type));
-        struct kern_rmsnorm a = {x.device, gamma.device, y.device, rows, heads, k, x_stride,
-            y_stride, type, 1e-5F};
+        struct kern_rmsnorm a = {
+            x.device, gamma.device, y.device, rows, heads, k, x_stride, y_stride, type, 1e-5F};
         struct kern_rmsnorm want = a;
         want.x = x.host.data();
         want.gamma = gamma.host.data();
@@ -102,7 +102,8 @@ static void test_silu_mul(void **)
 static void test_rotate(void **)
 {
     for (int round = 0; round < 24; round++) {
-        size_t d = 8 * check_size(1, 16), rotary = 2 * check_size(1, d / 2), heads = check_size(1, 4);
+        size_t d = 8 * check_size(1, 16), rotary = 2 * check_size(1, d / 2),
+               heads = check_size(1, 4);
         size_t t = check_size(1, 12), stride = heads * d + (round % 3 ? 0 : check_size(0, 5));
         rotary = round % 2 ? d : rotary;
         std::vector<float> cos(50 * rotary / 2), sin(50 * rotary / 2);

@@ -93,7 +93,8 @@ static void run(size_t vocab, size_t rows, const struct logits_kind &kind, size_
     kern_ref_sample(check_ctx, &want);
     for (size_t r = 0; r < rows; r++) {
         if (ids.device[r] != ids.host[r]) {
-            print_message("%s, vocab %zu: %u, not %u\n", kind.name, vocab, ids.device[r], ids.host[r]);
+            print_message(
+                "%s, vocab %zu: %u, not %u\n", kind.name, vocab, ids.device[r], ids.host[r]);
             assert_true(nearly(want, r, logits, ids.device[r], ref_workspace.data()));
         } else {
             check_close(&logprobs.host[r], &logprobs.device[r], 1, 1e-4);

@@ -5,12 +5,12 @@
 struct block {
     struct kern_matrix *in, *out, *device_in, *device_out;
 
-    static struct kern_matrix *pack(struct kern_ctx *ctx, enum kern_dtype type,
-        const std::vector<float> &from, size_t n)
+    static struct kern_matrix *pack(
+        struct kern_ctx *ctx, enum kern_dtype type, const std::vector<float> &from, size_t n)
     {
         struct kern_matrix *out = nullptr;
-        assert_int_equal(kern_matrix_pack(ctx, type, KERN_F32, from.data(), n, from.size() / n,
-                             &out, nullptr),
+        assert_int_equal(
+            kern_matrix_pack(ctx, type, KERN_F32, from.data(), n, from.size() / n, &out, nullptr),
             MEMOS_OK);
         return out;
     }
