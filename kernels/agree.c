@@ -9,7 +9,7 @@ enum { T = 37, N = 45, K = 150, WORKSPACE = 1 << 16 };
 
 struct numbers {
     float x[T * K], w[N * K], bias[N], want[T * N], got[T * N];
-    _Alignas(64) char workspace[WORKSPACE];
+    _Alignas(256) char workspace[WORKSPACE];
 };
 
 /* -1..1, without a generator's state. */
@@ -77,7 +77,7 @@ static bool scan_agrees(const struct kern_ops *ops, enum kern_dtype dtype, struc
 
 bool kern_ops_agree(const struct kern_ops *ops)
 {
-    struct numbers *numbers = aligned_alloc(64, (sizeof *numbers + 63) / 64 * 64);
+    struct numbers *numbers = aligned_alloc(256, (sizeof *numbers + 255) / 256 * 256);
     struct kern_pool *pool = NULL;
     bool agree = numbers && kern_pool_create(1, &pool, NULL) == MEMOS_OK;
     for (uint32_t i = 0; agree && i < N * K; i++) {

@@ -10,7 +10,11 @@
  * place. What a launch must know beforehand (T, B, the longest) is passed by value as an upper
  * bound; rows and sequences that are not used are marked as said.
  *
- * Threads, errors: as in kern.h. */
+ * What is computed for a row is, to the bit, the same whatever other rows the call has, and for
+ * attention also however a sequence was cut in steps.
+ *
+ * Threads, errors: as in kern.h. What those arrays hold is checked where they are the process's
+ * memory (ids of tables are not). */
 #ifndef KERNELS_DECODER_H
 #define KERNELS_DECODER_H
 
@@ -55,8 +59,10 @@ void kern_silu_mul(struct kern_ctx *ctx, const struct kern_silu_mul *a);
 
 /* ---- rotary positions ---------------------------------------------------------------------- */
 
-/* cos and sin (positions_max, rotary / 2) float32, whatever scaling of RoPE is in them. Numbers i
- * and i + rotary / 2 of a head are a pair (as Hugging Face lies them); those past `rotary` stay.
+/* cos and sin (positions_max, rotary / 2) float32, whatever scaling of RoPE is in them; a factor on
+ * all of them (YaRN's) is seen as cos of position 0. Numbers i and i + rotary / 2 of a head are a
+ * pair (as Hugging Face lies them); those past `rotary` stay.
+ *     x[i], x[i + rotary / 2] = x[i] c - x[i + rotary / 2] s, x[i + rotary / 2] c + x[i] s
  * Su et al., arXiv 2104.09864, equation 34. */
 struct kern_rope {
     const float *cos, *sin;
@@ -64,7 +70,8 @@ struct kern_rope {
 };
 
 /* Rotate x (T, heads, D) in place, rows `stride` numbers apart, to positions[t] <
- * positions_max. `back`: by the negative angle. */
+ * positions_max. `back`: undo that, which is the rotation by the negative angle over the square of
+ * cos of position 0. */
 struct kern_rotate {
     const struct kern_rope *rope; /* host struct */
     float *x;
@@ -82,7 +89,8 @@ void kern_rotate(struct kern_ctx *ctx, const struct kern_rotate *a);
 /* One layer's keys and values in pages of KERN_PAGE_TOKENS tokens. A page is
  *     keys (G, 32, D), values (G, 32, D), and for E4M3 their scales: float32 (G, 32), (G, 32).
  * Token `slot` is place slot % 32 of page slot / 32. Keys are rotated. E4M3: a scale for each token
- * and head, its largest magnitude over 448. */
+ * and head, its largest magnitude over 448, and codes of number / scale. Below a magnitude of 1e-30
+ * scale and codes are 0; a head of which a number is not finite has the scale NaN. */
 struct kern_kv {
     void *pages;
     size_t pages_count;
@@ -116,7 +124,9 @@ struct kern_kv_read {
 void kern_kv_read(struct kern_ctx *ctx, const struct kern_kv_read *a);
 
 /* Re-rotate cached keys in place by shifts[t] positions (the difference, may be negative): Q and K
- * rotated by a common shift give the same product, so a block moves as a whole. Rounds again. */
+ * rotated by a common shift give the same product, so a block moves as a whole. cos and sin of
+ * |shifts[t]| < positions_max are divided by cos of position 0, which is in the keys already.
+ * Rounds again; a shift of 0 changes nothing. A slot stands in a call once. */
 struct kern_kv_shift {
     const struct kern_kv *kv;
     const struct kern_rope *rope;
@@ -130,7 +140,8 @@ void kern_kv_shift(struct kern_ctx *ctx, const struct kern_kv_shift *a);
  * b's last tokens, whose keys are in the cache already; lengths[b] counts its tokens with them (0:
  * the sequence is not used). Its token i is in place i % 32 of page tables[b * tables_stride +
  * i / 32]. Row r of sequence b sees tokens 0 .. lengths[b] - (starts[b+1] - r); of these, when
- * window > 0, the last `window` only. Query head h reads key head h / (H / G).
+ * window > 0, the last `window` only. What no row sees is not read. Rows of a sequence that is not
+ * used become zeros; rows from starts[B] on stay. Query head h reads key head h / (H / G).
  *     out[r, h] = softmax(q[r, h] . K^T scale) V
  * Dao et al., arXiv 2205.14135 (blocks with an online softmax); Kwon et al., arXiv 2309.06180
  * (pages). */
@@ -172,9 +183,16 @@ struct kern_adjust {
  *      smaller id first.
  *   4. The kept ones in the order of their ids: the first at which the running sum is above draw *
  *      their sum, draw in [0, 1).
+ * A NaN is never taken while there is a number above -infinity, and makes every logprob of the row
+ * NaN, so that the caller sees it. The same when a logit is infinity, which is then taken as if
+ * temperature were 0. When there is no number above -infinity, id 0 is taken and logprobs are NaN.
  * Holtzman et al., arXiv 1904.09751 (top_p); Nguyen et al., arXiv 2407.01082 (min_p). */
 struct kern_sample_row {
-    float temperature, top_p, min_p, repetition, draw;
+    float temperature; /* 0 or more */
+    float top_p;       /* above 0, at most 1 */
+    float min_p;       /* 0 .. 1; 0: all */
+    float repetition;  /* above 0; 1: none */
+    float draw;
     uint32_t top_k;
     uint32_t adjust_start, adjust_count; /* in adjusts */
 };
@@ -191,12 +209,13 @@ struct kern_sample {
     float *out_logprobs;   /* (B) of what was taken */
     uint32_t *out_top_ids; /* (B, top) largest first */
     float *out_top_logprobs;
-    void *workspace; /* kern_sample_workspace_bytes */
+    void *workspace; /* kern_sample_workspace_bytes, 256-byte aligned */
 };
 size_t kern_sample_workspace_bytes(const struct kern_ctx *ctx, size_t rows, size_t vocab);
 void kern_sample(struct kern_ctx *ctx, const struct kern_sample *a);
 
-/* out[r] = log softmax(logits[r])[ids[r]]; logits (R, V) float32 stay. For scoring. */
+/* out[r] = log softmax(logits[r])[ids[r]]; logits (R, V) float32 stay. NaN when one of the row is
+ * NaN or infinity. For scoring. */
 void kern_logprobs(struct kern_ctx *ctx, const float *logits, const uint32_t *ids, size_t rows,
     size_t vocab, float *out);
 
@@ -221,7 +240,7 @@ struct kern_side_ffn {
     const struct kern_side_block *blocks;
     const uint32_t *starts, *rows;
     size_t groups;
-    void *workspace; /* kern_side_ffn_workspace_bytes */
+    void *workspace; /* kern_side_ffn_workspace_bytes, 256-byte aligned */
 };
 size_t kern_side_ffn_workspace_bytes(
     const struct kern_ctx *ctx, const struct kern_side_ffn *a); /* of its shapes */

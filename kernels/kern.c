@@ -72,16 +72,26 @@ static unsigned threads_of(unsigned wanted)
     return wanted > 0 ? wanted : 1;
 }
 
-enum memos_status kern_ctx_create(
+static enum memos_status no_such_backend(
+    const struct kern_options *options, struct memos_error *err)
+{
+    if (options->backend && strcmp(options->backend, "cuda") == 0 && !options->level) {
+        return memos_fail(err, MEMOS_UNSUPPORTED,
+            "this was built without CUDA; configure it where nvcc is (-Dcuda=enabled)");
+    }
+    return memos_fail(err, MEMOS_UNSUPPORTED,
+        "no kernels of backend %s at level %s; backends are ref, cpu and cuda, levels sse2, avx2, "
+        "avx512 and amx",
+        options->backend ? options->backend : "cpu", options->level ? options->level : "any");
+}
+
+static enum memos_status create(
     const struct kern_options *options, struct kern_ctx **out_ctx, struct memos_error *err)
 {
     const struct kern_ops *ops = kern_ops_of(options->backend, options->level);
     unsigned threads = threads_of(options->threads);
     if (!ops) {
-        return memos_fail(err, MEMOS_UNSUPPORTED,
-            "no kernels of backend %s at level %s; backends are ref and cpu, levels sse2, avx2, "
-            "avx512 and amx",
-            options->backend ? options->backend : "cpu", options->level ? options->level : "any");
+        return no_such_backend(options, err);
     } else if (threads > THREADS_LIMIT) {
         return memos_fail(
             err, MEMOS_UNSUPPORTED, "%u threads; at most %d compute", threads, THREADS_LIMIT);
@@ -95,6 +105,9 @@ enum memos_status kern_ctx_create(
     (void)snprintf(ctx->name, sizeof ctx->name, "%s, %u thread%s", ops->name, threads,
         threads == 1 ? "" : "s");
     enum memos_status status = kern_pool_create(threads, &ctx->pool, err);
+    if (status == MEMOS_OK && ops->device) {
+        status = ops->device->open(ctx, err);
+    }
     if (status != MEMOS_OK) {
         kern_ctx_destroy(&ctx);
         return status;
@@ -103,9 +116,27 @@ enum memos_status kern_ctx_create(
     return MEMOS_OK;
 }
 
+enum memos_status kern_ctx_create(
+    const struct kern_options *options, struct kern_ctx **out_ctx, struct memos_error *err)
+{
+    if (!options->backend || strcmp(options->backend, "auto") != 0) {
+        return create(options, out_ctx, err);
+    }
+    struct kern_options with = *options;
+    with.backend = "cuda";
+    if (!options->level && create(&with, out_ctx, NULL) == MEMOS_OK) {
+        return MEMOS_OK;
+    }
+    with.backend = "cpu";
+    return create(&with, out_ctx, err);
+}
+
 void kern_ctx_destroy(struct kern_ctx **ctx)
 {
     if (*ctx) {
+        if ((*ctx)->own) {
+            (*ctx)->ops->device->close(*ctx);
+        }
         kern_pool_destroy(&(*ctx)->pool);
         free(*ctx);
         *ctx = NULL;
@@ -151,7 +182,7 @@ void kern_from_f32(enum kern_dtype to, const float *from, void *out, size_t coun
 
 void kern_to_f32(enum kern_dtype from, const void *data, float *out, size_t count)
 {
-    memos_assert(from >= KERN_F32 && from <= KERN_I8);
+    memos_assert(from >= KERN_F32 && from <= KERN_Q6_K && count % kern_dtype_block(from) == 0);
     kern_ops_of(NULL, NULL)->to_f32(from, data, out, count);
 }
 
@@ -169,12 +200,17 @@ static bool aligned(const void *workspace)
     return (uintptr_t)workspace % 64 == 0;
 }
 
-/* Do two runs of floats share memory? */
-static bool overlap(const float *a, size_t a_count, const float *b, size_t b_count)
+/* Do two pieces of memory share bytes? */
+static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
 {
     uintptr_t left = (uintptr_t)a, right = (uintptr_t)b;
-    return left < right ? right - left < a_count * sizeof(float)
-                        : left - right < b_count * sizeof(float);
+    return left < right ? right - left < a_bytes : left - right < b_bytes;
+}
+
+static size_t row_bytes(enum kern_dtype dtype, size_t k)
+{
+    memos_assert(dtype == 0 || dtype == KERN_F32 || dtype == KERN_BF16);
+    return k * (dtype == KERN_BF16 ? 2 : 4);
 }
 
 void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a)
@@ -183,10 +219,24 @@ void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a)
         return;
     }
     memos_assert(a->act >= KERN_NONE && a->act <= KERN_SILU);
-    memos_assert(!overlap(a->x, a->t * a->w->k, a->y, a->t * a->w->n));
-    memos_assert(
-        a->workspace ? aligned(a->workspace) : a->w->ops->linear_workspace_bytes(a->w, a->t) == 0);
+    memos_assert(a->x_dtype != KERN_BF16 || a->w->dtype == KERN_BF16);
+    memos_assert(!overlap(
+        a->x, a->t * row_bytes(a->x_dtype, a->w->k), a->y, a->t * row_bytes(a->y_dtype, a->w->n)));
+    memos_assert(a->workspace ? (uintptr_t)a->workspace % 256 == 0
+                              : a->w->ops->linear_workspace_bytes(a->w, a->t) == 0);
     a->w->ops->linear(ctx, a);
+}
+
+/* On a processor whose tiles take x as bf16 it is rounded to that anyway, and half the bytes go
+ * through memory; where it must be widened again, float32 is kinder to what is not rounded. */
+enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype weights)
+{
+    if (ctx->ops->device) {
+        return ctx->ops->device->between_dtype(ctx, weights);
+    }
+    const struct kern_tiles *tiles = ctx->ops->tiles[1];
+    return weights == KERN_BF16 && tiles && tiles->form == KERN_FORM_BF16_TILES ? KERN_BF16
+                                                                                : KERN_F32;
 }
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */
@@ -195,6 +245,7 @@ void kern_layernorm(struct kern_ctx *ctx, const float *x, const float *gamma, co
     float eps, float *y, size_t t, size_t k)
 {
     memos_assert(k > 0);
+    memos_assert(ctx->ops->layernorm);
     ctx->ops->layernorm(ctx, x, gamma, beta, eps, y, t, k);
 }
 
@@ -202,12 +253,14 @@ void kern_embed(struct kern_ctx *ctx, const float *const *tables, const uint32_t
     size_t tables_count, float *y, size_t t, size_t k)
 {
     memos_assert(k > 0);
+    memos_assert(ctx->ops->embed);
     ctx->ops->embed(ctx, tables, ids, tables_count, y, t, k);
 }
 
 size_t kern_encode_attention_workspace_bytes(
     const struct kern_ctx *ctx, size_t longest, size_t head_dim)
 {
+    memos_assert(ctx->ops->encode_attention_workspace_bytes);
     return ctx->ops->encode_attention_workspace_bytes(ctx, longest, head_dim);
 }
 
@@ -234,6 +287,7 @@ void kern_pool_mean(struct kern_ctx *ctx, const float *x, const uint32_t *starts
     float *out, size_t k)
 {
     check_starts(starts, sequences);
+    memos_assert(ctx->ops->pool_mean);
     ctx->ops->pool_mean(ctx, x, starts, sequences, out, k);
 }
 
@@ -253,6 +307,7 @@ void kern_pool_cls(struct kern_ctx *ctx, const float *x, const uint32_t *starts,
 
 void kern_normalize(struct kern_ctx *ctx, float *x, size_t rows, size_t k)
 {
+    memos_assert(ctx->ops->normalize);
     ctx->ops->normalize(ctx, x, rows, k);
 }
 

@@ -54,8 +54,8 @@ enum kern_dtype kern_dtype_of(struct memos_bytes name);
 struct kern_ctx;
 
 struct kern_options {
-    const char *backend; /* "ref", "cpu", "cuda"; "auto": cuda where there is a GPU, else cpu;
-                            NULL: cpu */
+    const char *backend; /* "ref", "cpu", "cuda" (its first device; CUDA_VISIBLE_DEVICES chooses);
+                            "auto": cuda where there is a GPU that works, else cpu; NULL: cpu */
     const char *level;   /* cpu: at most "sse2", "avx2", "avx512", "amx"; NULL: the best */
     unsigned threads;    /* that compute, the caller's among them. 0: one a processor, at most 16 */
 };
@@ -77,9 +77,13 @@ void kern_parallel(
 
 /* "Device memory" below is memory of the context's backend: of cuda's card what kern_alloc gave, of
  * the others any memory of the process. What an operation reads and writes is device memory unless
- * its comment says host. Operations of cuda are queued in order and return at once; an error of one
- * stays in the context, makes those that follow do nothing, and is told by kern_sync (and by every
- * function here that returns a status). Where the context is not cuda all is done on return. */
+ * its comment says host. On cuda a tensor begins at a multiple of 16 bytes. Operations of cuda are
+ * queued in order and return at once; an error of one stays in the context, makes those that follow
+ * do nothing, and is told by kern_sync (and by every function here that returns a status). Where
+ * the context is not cuda all is done on return. */
+
+/* Is device memory the process's own, so that what lies in it may be read in place? */
+bool kern_memory_is_host(const struct kern_ctx *ctx);
 
 /* 256-byte aligned, not cleared. NO_MEMORY says how much was asked for and how much there is. */
 MEMOS_MUST_USE enum memos_status kern_alloc(
@@ -102,6 +106,13 @@ MEMOS_MUST_USE enum memos_status kern_download(
 /* Wait for all that was queued; the first error since the last kern_sync (IO: the device failed;
  * kern_reset must follow). */
 MEMOS_MUST_USE enum memos_status kern_sync(struct kern_ctx *ctx, struct memos_error *err);
+/* Begin again after the device failed. What was in device memory is gone, in all contexts of the
+ * process on that device: release all memory, matrices and graphs made with this context before
+ * (which touches nothing on a device that failed), then make and fill them anew. Other contexts
+ * tell the same IO error at their next kern_sync and are reset the same way; none may be in use
+ * meanwhile. IO: the device does not come back to this process, which must be started again. Host
+ * memory of kern_host_alloc is gone, too. Does nothing where the context is not cuda. */
+MEMOS_MUST_USE enum memos_status kern_reset(struct kern_ctx *ctx, struct memos_error *err);
 /* Bytes of the device's memory that are free and there are; the host's on other backends. */
 void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
 
@@ -135,19 +146,21 @@ void kern_to_f32(enum kern_dtype from, const void *data, float *out, size_t coun
 /* A weight matrix (N, K) laid out for this context's products, in device memory. */
 struct kern_matrix;
 
-/* Rows of a matrix as they lie in a file, in host memory: (n, K) of `from`, row-major. */
+/* Rows of a matrix as they lie in a file, in host memory: (n, K) of `from`, row-major, at any
+ * address. */
 struct kern_part {
-    enum kern_dtype from; /* F32, F16, BF16, or blocks (K a multiple of the block) */
+    enum kern_dtype from; /* F32, F16, BF16, or blocks */
     const void *data;
     size_t n;
 };
 
 /* Pack the parts, one below the other (N is the sum of their n), as `to`: F32, BF16, I8 (a scale
- * per row of N: the largest magnitude over 127; K at most 65,536), Q8_0, Q4_0 (the largest
- * magnitude of 32 over 127, over 8), and Q4_K or Q6_K when every part is of that type. Blocks of
- * the same type keep their codes and scales to the bit. N and K are not 0. Copies. A matrix is
- * multiplied as the context that packed it multiplies, also on another of the same backend.
- * NO_MEMORY; UNSUPPORTED. */
+ * per row of N: the largest magnitude over 127; K at most 65,536), Q8_0 and Q4_0 (quantized as
+ * kernels/blocks.h says), and Q4_K or Q6_K when every part is of that type. Blocks of the same type
+ * keep their codes and scales to the bit. K is a multiple of the block of every type of blocks that
+ * takes part. N and K are not 0. Copies, on the context's threads. A matrix is multiplied as the
+ * context that packed it multiplies, also on another of the same backend. NO_MEMORY; UNSUPPORTED.
+ */
 MEMOS_MUST_USE enum memos_status kern_matrix_pack_parts(struct kern_ctx *ctx, enum kern_dtype to,
     const struct kern_part *parts, size_t parts_count, size_t k, struct kern_matrix **out,
     struct memos_error *err);
@@ -158,6 +171,7 @@ MEMOS_MUST_USE enum memos_status kern_matrix_pack(struct kern_ctx *ctx, enum ker
 void kern_matrix_free(struct kern_matrix **matrix); /* takes NULL */
 size_t kern_matrix_bytes(const struct kern_matrix *matrix);
 void kern_matrix_shape(const struct kern_matrix *matrix, size_t *out_n, size_t *out_k);
+enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix); /* what it was packed as */
 /* The rows where they lie row-major and unchanged in device memory (dtype in *out_dtype), so that a
  * table of embeddings can be the same memory; NULL when this backend lays them out otherwise. */
 const void *kern_matrix_rows(const struct kern_matrix *matrix, enum kern_dtype *out_dtype);
@@ -174,8 +188,11 @@ enum kern_activation {
  * float32 or NULL, may be y itself when y is float32. BF16 weights: x is rounded to bf16, sums are
  * float32. I8 weights: each row of x is quantized to int8 with its own scale, sums are int32. Block
  * weights: each 32 numbers of a row of x are quantized to int8 with their own scale, sums of 32 are
- * int32, sums of those float32. x BF16 is for BF16 weights only and gives the same numbers as the
- * float32 that it was rounded from. Work: 2 T N K flop. y must not overlap x. */
+ * int32 (Q6_K: of 16), sums of those, each times its scales, float32. x BF16 is for BF16 weights
+ * only and gives the same numbers as the float32 that it was rounded from. A row of y does not
+ * depend on T, nor on the other rows, to the bit; on cuda, with F32 and BF16 weights, that holds
+ * among products of at most 16 rows and does not among others (cuBLASLt's). cuda multiplies Q4_K
+ * and Q6_K as BF16, which their matrices then are. Work: 2 T N K flop. y must not overlap x. */
 struct kern_linear {
     const void *x;
     const struct kern_matrix *w;
@@ -197,6 +214,8 @@ void kern_linear(struct kern_ctx *ctx, const struct kern_linear *a);
 enum kern_dtype kern_between_dtype(const struct kern_ctx *ctx, enum kern_dtype weights);
 
 /* ---- the rest of an encoder ---------------------------------------------------------------- */
+
+/* Host memory; not on cuda. */
 
 /* y (T, K) = (x - mean) / sqrt(var + eps) * gamma + beta, by rows; y may be x. */
 void kern_layernorm(struct kern_ctx *ctx, const float *x, const float *gamma, const float *beta,

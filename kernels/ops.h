@@ -24,9 +24,19 @@ static inline size_t kern_up(size_t value, size_t unit)
  * together: element (n, k) is at
  *     n / width * width * K' + k / group * width * group + n % width * group + k % group
  * where K' is K rounded up to `pad`, a multiple of group. Row-major is width 1, group 1. What pads
- * is zero. */
+ * is zero. Blocks lie in panels of their own (kernels/cpu/panels.h), or as in a file where width is
+ * 1. */
 struct kern_layout {
     size_t width, group, pad;
+    size_t bytes; /* of pad numbers of width rows; 0: as many as their type has */
+};
+
+/* Rows n .. n + count - 1 of a matrix in the making, n a multiple of KERN_PANEL. */
+#define KERN_PANEL 16
+struct kern_strip {
+    size_t n, count;
+    const void *rows[KERN_PANEL];
+    enum kern_dtype from[KERN_PANEL];
 };
 
 struct kern_matrix {
@@ -34,15 +44,15 @@ struct kern_matrix {
     enum kern_dtype dtype;
     size_t n, k, k_padded;
     size_t panel_bytes;
-    size_t bytes;  /* of all, this struct included */
-    void *data;    /* 64-byte aligned */
-    float *scales; /* (N) I8 only, as is sums */
-    int32_t *sums; /* (N) of each row's codes: for products whose other side is offset */
+    size_t bytes;   /* of all, this struct included */
+    bool row_major; /* data is what kern_matrix_rows gives */
+    void *data;     /* 64-byte aligned */
+    float *scales;  /* (N) I8 only, as is sums */
+    int32_t *sums;  /* (N) of each row's codes: for products whose other side is offset */
 };
 
 /* The sums of one tile: x (rows, K') . panels^T. The sums are float32 or int32 and lie row-major,
- * 16 * KERN_TILE_PANELS apart. */
-#define KERN_PANEL 16
+ * 16 * KERN_TILE_PANELS apart. Of weights in blocks they are float32 with all scales in them. */
 #define KERN_TILE_PANELS 2
 #define KERN_TILE_COLUMNS (KERN_PANEL * KERN_TILE_PANELS)
 
@@ -54,7 +64,13 @@ struct kern_tile {
     size_t k;           /* a multiple of the layout's pad */
     size_t rows;        /* 1..rows_max */
     size_t panels;      /* 1..panels_max */
-    void *sums;         /* written */
+    void *sums;         /* written, or added to: K may come in several calls */
+    bool add;
+    /* Blocks only: scales and sums of x's codes (Q6_K: sums of 16, else of 32), scales x_groups
+     * apart from row to row. */
+    const float *x_scales;
+    const int32_t *x_sums;
+    size_t x_groups;
 };
 
 /* What a product makes of x (T, K) before its tiles: */
@@ -65,6 +81,10 @@ enum kern_form {
     KERN_FORM_I16, /* int8 codes, widened */
     KERN_FORM_U8,  /* int8 codes + 128 */
     KERN_FORM_I8,
+    /* Of 16 rows by 64 bytes of K, which lie together; one row of tiles after the other. x_bytes is
+     * that of 16 rows. */
+    KERN_FORM_BF16_TILES,
+    KERN_FORM_I8_TILES,
 };
 
 struct kern_tiles {
@@ -72,14 +92,19 @@ struct kern_tiles {
     enum kern_form form;
     struct kern_layout layout;
     size_t rows_max, panels_max;
+    size_t block_rows;  /* rows of x that a piece of work has at most; at least rows_max */
+    size_t block_bytes; /* that x may have of the cache */
 };
 
 struct kern_ops {
-    const char *name;                  /* as in kern_ctx_name: "ref", "cpu/avx2" */
-    struct kern_layout f32, bf16, i8;  /* mandatory, as are the two of linear */
-    const struct kern_tiles *tiles[3]; /* cpu's linear only: f32, bf16, i8 */
+    const char *name;                   /* as in kern_ctx_name: "ref", "cpu/avx2" */
+    struct kern_layout f32, bf16, i8;   /* mandatory, as are the two of linear */
+    const struct kern_tiles *tiles[3];  /* cpu's linear only: f32, bf16, i8 */
+    const struct kern_tiles *blocks[4]; /* Q8_0, Q4_0, Q4_K, Q6_K; NULL: as in a file, for ref */
     size_t (*linear_workspace_bytes)(const struct kern_matrix *w, size_t t);
     void (*linear)(struct kern_ctx *ctx, const struct kern_linear *a);
+    /* Write these rows, and what pads them, where they belong. Any thread. */
+    void (*pack)(struct kern_matrix *w, const struct kern_strip *strip);
 
     /* The attention slots come together or not at all. */
     size_t (*encode_attention_workspace_bytes)(
@@ -97,6 +122,7 @@ struct kern_ops {
     void (*scan)(enum kern_dtype dtype, const void *codes, const float *scales,
         const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores);
     /* A decoder's: kernels/decoder.h. */
+    const struct kern_attention_tiles *attention_tiles; /* cpu's attention only */
     void (*gather)(struct kern_ctx *ctx, const struct kern_gather *a);
     void (*rmsnorm)(struct kern_ctx *ctx, const struct kern_rmsnorm *a);
     void (*silu_mul)(struct kern_ctx *ctx, const struct kern_silu_mul *a);
@@ -121,7 +147,8 @@ struct kern_ops {
     void (*to_f32)(enum kern_dtype from, const void *data, float *out, size_t count);
 };
 
-/* What a backend with memory of its own has; kern.h says what each does. Complete or not at all. */
+/* What a backend with memory of its own has; kern.h says what each does. Complete or not at all.
+ * open also writes ctx->name. */
 struct kern_device {
     enum memos_status (*open)(struct kern_ctx *ctx, struct memos_error *err);
     void (*close)(struct kern_ctx *ctx);
@@ -137,6 +164,7 @@ struct kern_device {
     enum memos_status (*download)(struct kern_ctx *ctx, void *host, const void *device,
         size_t bytes, struct memos_error *err);
     enum memos_status (*sync)(struct kern_ctx *ctx, struct memos_error *err);
+    enum memos_status (*reset)(struct kern_ctx *ctx, struct memos_error *err);
     void (*memory)(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
     void (*upload_beside)(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
     void (*copies_wait)(struct kern_ctx *ctx);
@@ -152,6 +180,11 @@ struct kern_device {
     enum kern_dtype (*between_dtype)(const struct kern_ctx *ctx, enum kern_dtype weights);
 };
 
+/* The beginning of a device's recorded operations. */
+struct kern_graph {
+    const struct kern_device *device;
+};
+
 struct kern_ctx {
     const struct kern_ops *ops;
     void *own; /* the device's */
@@ -162,8 +195,9 @@ struct kern_ctx {
 
 extern const struct kern_ops kern_ref_ops;
 
-/* The registered table of a backend at the best level that is at most `level` (both may be NULL:
- * the best). NULL: there is no backend or level of that name. */
+/* The registered table of a backend ("auto" is no backend) at the best level that is at most
+ * `level` (both may be NULL: the best cpu). NULL: there is no backend or level of that name, or it
+ * was not built. */
 const struct kern_ops *kern_ops_of(const char *backend, const char *level);
 
 /* The layout for weights of dtype; width 0 when they cannot be packed as that. */

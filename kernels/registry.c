@@ -1,5 +1,6 @@
 /* The tables, made whole; the first one that is right is the best. */
 #include "kernels/cpu/ops.h"
+#include "kernels/cuda/ops.h"
 #include "kernels/ops.h"
 #include "kernels/ref/ops.h"
 
@@ -18,6 +19,7 @@ static void complete(struct kern_ops *ops)
 {
 #define USE_REF(slot) ops->slot = ops->slot ? ops->slot : kern_ref_ops.slot
     memos_assert(!ops->encode_attention == !ops->encode_attention_workspace_bytes);
+    USE_REF(pack);
     USE_REF(encode_attention_workspace_bytes);
     USE_REF(encode_attention);
     USE_REF(layernorm);
@@ -27,6 +29,28 @@ static void complete(struct kern_ops *ops)
     USE_REF(scan);
     USE_REF(from_f32);
     USE_REF(to_f32);
+    memos_assert(!ops->attention == !ops->attention_workspace_bytes);
+    memos_assert(!ops->sample == !ops->sample_workspace_bytes);
+    memos_assert(!ops->side_ffn == !ops->side_ffn_workspace_bytes);
+    /* A device's memory cannot be read here: what it lacks stays empty, and asking for it is
+     * asserted in decoder.c. */
+    if (ops->device) {
+        return;
+    }
+    USE_REF(gather);
+    USE_REF(rmsnorm);
+    USE_REF(silu_mul);
+    USE_REF(rotate);
+    USE_REF(kv_write);
+    USE_REF(kv_read);
+    USE_REF(kv_shift);
+    USE_REF(attention_workspace_bytes);
+    USE_REF(attention);
+    USE_REF(sample_workspace_bytes);
+    USE_REF(sample);
+    USE_REF(logprobs);
+    USE_REF(side_ffn_workspace_bytes);
+    USE_REF(side_ffn);
 #undef USE_REF
 }
 
@@ -67,6 +91,8 @@ const struct kern_ops *kern_ops_of(const char *backend, const char *level)
     (void)pthread_once(&once, fill);
     if (backend && strcmp(backend, "ref") == 0) {
         return &ref_table;
+    } else if (backend && strcmp(backend, "cuda") == 0) {
+        return level ? NULL : kern_cuda_ops();
     } else if (backend && strcmp(backend, "cpu") != 0) {
         return NULL;
     }

@@ -1,66 +1,123 @@
 /* The product, for all levels: what x must become first, how the work is shared out, and what is
  * done with the sums. A tile (rows of x by one or two panels of W) is a level's business; AVX2's
- * are in linear_avx2.c.
+ * are in linear_avx2.c and linear_blocks_avx2.c.
  *
  * A piece of work is a block of rows of x by some panels. Panel after panel goes through all rows
  * of the block, so that W is read once a block and the panel stays in the first cache. With few
- * rows (a question) there is one block and the panels are shared out; with many, both are. */
+ * rows (a question, a decoding step) there is one block and the panels are shared out; with many,
+ * both are.
+ *
+ * Where a block of rows does not fit the second cache, K is cut, and a span of panels goes through
+ * one cut after the other. Sums go on where the last cut left them, so that they are the same to
+ * the bit however K is cut and rows are blocked. */
+#include "kernels/cpu/codes.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/vector.h"
+#include "kernels/ref/ops.h"
 
 #include <math.h>
 #include <string.h>
 
-#define BLOCK_ROWS 96             /* of x, at most */
-#define BLOCK_BYTES (192 << 10)   /* of x: they and a panel of W lie in half a MiB of cache */
+#define BLOCK_ROWS_MAX 256        /* of x */
+#define SPAN_PANELS 8             /* that go through the cuts of K together */
+#define CUT 256                   /* K is cut at multiples of it */
 #define PIECES_A_THREAD 4         /* so that a thread that is interrupted does not hold all up */
 #define SERIAL_FORM_NUMBERS 16384 /* fewer numbers of x are formed by one thread */
+#define GROUP 32                  /* numbers of x that share a scale, for weights in blocks */
+#define TILE_ROWS 16              /* of forms in tiles, and the bytes of a row */
+#define TILE_BYTES 64
 
 struct linear {
     const struct kern_linear *a;
     const struct kern_tiles *tiles;
-    const char *x; /* in the tiles' form */
-    size_t x_bytes;
-    float *scales;             /* (T) of x, for int8 */
+    const char *x;  /* in the tiles' form */
+    size_t x_bytes; /* from row to row; from one 16 rows to the next of forms in tiles */
+    float *scales;  /* (T, groups) of x, for codes */
+    int32_t *sums;  /* of x's codes, for blocks: (T, groups), of Q6_K (T, 2 groups) */
+    size_t groups;
+    size_t layout_bytes;       /* of `pad` numbers of a panel */
     size_t blocks, block_rows; /* of rows of x */
+    size_t cut;                /* numbers of K */
     size_t chunks, chunk_panels;
 };
+
+static bool in_blocks(const struct kern_matrix *w)
+{
+    return kern_dtype_block(w->dtype) > 1;
+}
+
+static bool in_tiles(enum kern_form form)
+{
+    return form == KERN_FORM_BF16_TILES || form == KERN_FORM_I8_TILES;
+}
 
 static size_t form_bytes(enum kern_form form)
 {
     switch (form) {
     case KERN_FORM_PLAIN:
-        return 0;
     case KERN_FORM_ROUNDED:
         return 4;
     case KERN_FORM_BF16:
+    case KERN_FORM_BF16_TILES:
     case KERN_FORM_I16:
         return 2;
     case KERN_FORM_U8:
     case KERN_FORM_I8:
+    case KERN_FORM_I8_TILES:
         break;
     }
     return 1;
 }
 
+/* NULL: ref multiplies. */
 static const struct kern_tiles *tiles_of(const struct kern_matrix *w)
 {
+    if (in_blocks(w)) {
+        return w->ops->blocks[w->dtype - KERN_Q8_0];
+    }
     return w->ops->tiles[w->dtype == KERN_F32 ? 0 : w->dtype == KERN_BF16 ? 1 : 2];
 }
 
-/* The workspace: x in its form, then its scales. */
+/* The workspace: x in its form, its scales, its sums. */
 static size_t formed_bytes(const struct kern_matrix *w, const struct kern_tiles *tiles, size_t t)
 {
-    return kern_up(t * w->k_padded * form_bytes(tiles->form), 64);
+    size_t rows = in_tiles(tiles->form) ? kern_up(t, TILE_ROWS) : t;
+    return tiles->form == KERN_FORM_PLAIN
+               ? 0
+               : kern_up(rows * w->k_padded * form_bytes(tiles->form), 64);
+}
+
+static size_t groups_of(const struct kern_matrix *w)
+{
+    return in_blocks(w) ? w->k_padded / GROUP : w->dtype == KERN_I8;
+}
+
+static size_t scales_bytes(const struct kern_matrix *w, size_t t)
+{
+    return kern_up(t * groups_of(w) * sizeof(float), 64);
 }
 
 size_t kern_cpu_linear_workspace_bytes(const struct kern_matrix *w, size_t t)
 {
     const struct kern_tiles *tiles = tiles_of(w);
-    return formed_bytes(w, tiles, t) + (w->dtype == KERN_I8 ? kern_up(t * sizeof(float), 64) : 0);
+    if (!tiles) {
+        return kern_ref_linear_workspace_bytes(w, t);
+    }
+    size_t sums = !in_blocks(w) ? 0 : w->dtype == KERN_Q6_K ? 2 : 1;
+    return formed_bytes(w, tiles, t) + (1 + sums) * scales_bytes(w, t);
 }
 
 /* ---- x in the tiles' form ------------------------------------------------------------------ */
+
+/* Where number k of row t lies in the workspace. */
+static char *formed_at(const struct linear *l, size_t t, size_t k)
+{
+    size_t bytes = form_bytes(l->tiles->form);
+    if (in_tiles(l->tiles->form)) {
+        return (char *)l->a->workspace + t / TILE_ROWS * l->x_bytes + k * bytes * TILE_ROWS +
+               t % TILE_ROWS * TILE_BYTES;
+    }
+    return (char *)l->a->workspace + t * l->x_bytes + k * bytes;
+}
 
 static void form_bf16(const float *x, size_t k, size_t k_padded, bool wide, void *out)
 {
@@ -79,29 +136,26 @@ static void form_bf16(const float *x, size_t k, size_t k_padded, bool wide, void
     }
 }
 
-static float row_most(const float *x, size_t k)
+/* The same of x that is bf16 already. */
+static void form_from_bf16(const uint16_t *x, size_t k, size_t k_padded, bool wide, void *out)
 {
-    __m256 most = _mm256_setzero_ps();
-    for (size_t i = 0; i < k; i += 8) {
-        __m256 v = k - i >= 8 ? _mm256_loadu_ps(x + i) : vector_load_part(x + i, k - i);
-        most = _mm256_max_ps(vector_abs(v), most);
+    if (wide) {
+        kern_cpu_to_f32(KERN_BF16, x, out, k);
+        memset((float *)out + k, 0, (k_padded - k) * sizeof(float));
+    } else {
+        memcpy(out, x, k * sizeof *x);
+        memset((uint16_t *)out + k, 0, (k_padded - k) * sizeof *x);
     }
-    return vector_max(most);
 }
 
-/* Codes -127..127 in the tiles' form; returns the scale. The same arithmetic as ref's. */
-static float form_codes(const float *x, size_t k, size_t k_padded, enum kern_form form, void *out)
+/* Codes -127..127 in the tiles' form. The same arithmetic as ref's. */
+static void form_codes(
+    const float *x, size_t k, size_t k_padded, enum kern_form form, __m256 factor, void *out)
 {
-    float most = row_most(x, k);
-    __m256 to_code = _mm256_set1_ps(most > 0 ? 127.0F / most : 0);
-    const __m256i least = _mm256_set1_epi32(-127), top = _mm256_set1_epi32(127);
     for (size_t i = 0; i < k_padded; i += 8) {
         size_t left = i < k ? k - i : 0, room = k_padded - i < 8 ? k_padded - i : 8;
         __m256 v = left >= 8 ? _mm256_loadu_ps(x + i) : vector_load_part(x + i, left);
-        __m256i code = _mm256_cvtps_epi32(_mm256_mul_ps(v, to_code));
-        code = _mm256_min_epi32(_mm256_max_epi32(code, least), top);
-        __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(code, code), 0xd8);
-        __m128i codes = _mm256_castsi256_si128(words);
+        __m128i codes = codes_words(codes_of(v, factor));
         char part[16];
         if (form == KERN_FORM_I16) {
             _mm_storeu_si128((__m128i *)part, codes);
@@ -115,49 +169,113 @@ static float form_codes(const float *x, size_t k, size_t k_padded, enum kern_for
         _mm_storeu_si128((__m128i *)part, codes);
         memcpy((char *)out + i, part, room);
     }
-    return most / 127.0F;
 }
 
+/* A row, by what lies together: all of it, or a row of each tile. */
 static void form_row(const struct linear *l, size_t t)
 {
     const struct kern_matrix *w = l->a->w;
+    enum kern_form form = l->tiles->form;
+    size_t run = in_tiles(form) ? TILE_BYTES / form_bytes(form) : w->k_padded;
+    bool wide = form == KERN_FORM_ROUNDED, from_bf16 = l->a->x_dtype == KERN_BF16;
     const float *x = (const float *)l->a->x + t * w->k;
-    void *out = (char *)l->a->workspace + t * l->x_bytes;
-    if (w->dtype == KERN_BF16) {
-        form_bf16(x, w->k, w->k_padded, l->tiles->form == KERN_FORM_ROUNDED, out);
-    } else {
-        l->scales[t] = form_codes(x, w->k, w->k_padded, l->tiles->form, out);
+    __m256 factor = _mm256_setzero_ps();
+    if (w->dtype == KERN_I8) {
+        float most = codes_most(x, w->k);
+        factor = _mm256_set1_ps(codes_factor(most));
+        l->scales[t] = most / 127.0F;
+    }
+    for (size_t k = 0; k < w->k_padded; k += run) {
+        size_t left = w->k > k ? w->k - k : 0, count = left < run ? left : run;
+        char *out = formed_at(l, t, k);
+        if (w->dtype == KERN_I8) {
+            form_codes(x + k, count, run, form, factor, out);
+        } else if (from_bf16) {
+            form_from_bf16((const uint16_t *)l->a->x + t * w->k + k, count, run, wide, out);
+        } else {
+            form_bf16(x + k, count, run, wide, out);
+        }
+    }
+}
+
+/* 32 numbers of x as codes; the sums of 16 and 16. */
+static float form_group(const float *x, enum kern_form form, char *out, int32_t sums[2])
+{
+    float most = codes_most(x, GROUP);
+    const __m256 factor = _mm256_set1_ps(codes_factor(most));
+    for (size_t half = 0; half < 2; half++, x += 16) {
+        __m256i left = codes_of(_mm256_loadu_ps(x), factor);
+        __m256i right = codes_of(_mm256_loadu_ps(x + 8), factor);
+        sums[half] = vector_sum_i32(_mm256_add_epi32(left, right));
+        if (form == KERN_FORM_I16) {
+            _mm_storeu_si128((__m128i *)(out + 32 * half), codes_words(left));
+            _mm_storeu_si128((__m128i *)(out + 32 * half + 16), codes_words(right));
+        } else {
+            _mm_storeu_si128((__m128i *)(out + 16 * half),
+                _mm_unpacklo_epi64(codes_bytes(left), codes_bytes(right)));
+        }
+    }
+    return most / 127.0F;
+}
+
+/* The same for weights in blocks. What pads K has scale 0. */
+static void form_groups(const struct linear *l, size_t t)
+{
+    static const float zeros[GROUP];
+    const struct kern_matrix *w = l->a->w;
+    const float *x = (const float *)l->a->x + t * w->k;
+    for (size_t g = 0; g < l->groups; g++) {
+        size_t k = g * GROUP, at = t * l->groups + g;
+        int32_t sums[2];
+        l->scales[at] =
+            form_group(k < w->k ? x + k : zeros, l->tiles->form, formed_at(l, t, k), sums);
+        if (w->dtype == KERN_Q6_K) {
+            memcpy(&l->sums[2 * at], sums, sizeof sums);
+        } else {
+            l->sums[at] = sums[0] + sums[1];
+        }
+    }
+}
+
+static void form_rows(const struct linear *l, size_t t, size_t end)
+{
+    for (; t < end; t++) {
+        if (in_blocks(l->a->w)) {
+            form_groups(l, t);
+        } else {
+            form_row(l, t);
+        }
     }
 }
 
 static void form_piece(void *self, size_t index, unsigned worker)
 {
     const struct linear *l = self;
+    size_t t = index * TILE_ROWS;
     (void)worker;
-    for (size_t t = index * 16; t < l->a->t && t < (index + 1) * 16; t++) {
-        form_row(l, t);
-    }
+    form_rows(l, t, l->a->t - t < TILE_ROWS ? l->a->t : t + TILE_ROWS);
 }
 
 static void form(struct kern_ctx *ctx, struct linear *l)
 {
     const struct kern_linear *a = l->a;
     const struct kern_matrix *w = a->w;
-    if (l->tiles->form == KERN_FORM_PLAIN) {
+    enum kern_form form = l->tiles->form;
+    l->x_bytes = w->k_padded * form_bytes(form) * (in_tiles(form) ? TILE_ROWS : 1);
+    if (form == KERN_FORM_PLAIN ||
+        (form == KERN_FORM_BF16 && a->x_dtype == KERN_BF16 && w->k == w->k_padded)) {
         l->x = (const char *)a->x;
-        l->x_bytes = w->k * sizeof(float);
         return;
     }
     l->x = a->workspace;
-    l->x_bytes = w->k_padded * form_bytes(l->tiles->form);
+    l->groups = groups_of(w);
     l->scales = (float *)((char *)a->workspace + formed_bytes(w, l->tiles, a->t));
+    l->sums = (int32_t *)((char *)l->scales + scales_bytes(w, a->t));
     if (a->t * w->k < SERIAL_FORM_NUMBERS) {
-        for (size_t t = 0; t < a->t; t++) {
-            form_row(l, t);
-        }
+        form_rows(l, 0, a->t);
         return;
     }
-    kern_pool_run(ctx->pool, (a->t + 15) / 16, form_piece, l);
+    kern_pool_run(ctx->pool, (a->t + TILE_ROWS - 1) / TILE_ROWS, form_piece, l);
 }
 
 /* ---- what is done with the sums ------------------------------------------------------------ */
@@ -186,7 +304,8 @@ struct finish {
     const int32_t *w_sums;
     const float *x_scales;
     const float *residual; /* as y; NULL: none */
-    float *y;
+    void *y;
+    bool y_bf16;
     size_t y_stride, rows, columns;
 };
 
@@ -211,6 +330,20 @@ static inline __attribute__((always_inline)) __m256 finish_sums(
     return f->bias ? _mm256_add_ps(v, _mm256_loadu_ps(f->bias + half * 8)) : v;
 }
 
+static inline __attribute__((always_inline)) void finish_store(
+    const struct finish *f, size_t at, size_t left, __m256 v)
+{
+    if (f->y_bf16) {
+        uint16_t part[8];
+        _mm_storeu_si128((__m128i *)part, vector_upper_halves(vector_round_bf16(v)));
+        memcpy((uint16_t *)f->y + at, part, 2 * (left < 8 ? left : 8));
+    } else if (left >= 8) {
+        _mm256_storeu_ps((float *)f->y + at, v);
+    } else if (left > 0) {
+        _mm256_maskstore_ps((float *)f->y + at, vector_mask(left), v);
+    }
+}
+
 static inline __attribute__((always_inline)) void finish_as(
     const struct finish *f, enum kern_activation act)
 {
@@ -223,13 +356,10 @@ static inline __attribute__((always_inline)) void finish_as(
                 if (f->residual) {
                     v = _mm256_add_ps(v, _mm256_loadu_ps(f->residual + at));
                 }
-                _mm256_storeu_ps(f->y + at, v);
-            } else if (left > 0) {
-                if (f->residual) {
-                    v = _mm256_add_ps(v, vector_load_part(f->residual + at, left));
-                }
-                _mm256_maskstore_ps(f->y + at, vector_mask(left), v);
+            } else if (f->residual) {
+                v = _mm256_add_ps(v, vector_load_part(f->residual + at, left));
             }
+            finish_store(f, at, left, v);
         }
     }
 }
@@ -268,7 +398,8 @@ static void finish_panel(
     struct finish f = {
         .sums = sums,
         .residual = a->residual ? a->residual + at : NULL,
-        .y = (float *)a->y + at,
+        .y = (char *)a->y + at * (a->y_dtype == KERN_BF16 ? 2 : 4),
+        .y_bf16 = a->y_dtype == KERN_BF16,
         .y_stride = w->n,
         .rows = rows,
         .columns = columns,
@@ -289,9 +420,61 @@ static void finish_panel(
 
 /* ---- sharing out --------------------------------------------------------------------------- */
 
+/* Rows row .. row + rows - 1 of x by numbers k .. k + count - 1 of one or two panels. */
+static void run_tiles(const struct linear *l, size_t row, size_t rows, size_t panel, size_t panels,
+    size_t k, size_t count, float *sums)
+{
+    const struct kern_matrix *w = l->a->w;
+    size_t bytes = form_bytes(l->tiles->form), group = w->dtype == KERN_Q6_K ? 16 : GROUP;
+    bool tiled = in_tiles(l->tiles->form);
+    /* Tiles of even height: with four rows and eight, eight is two times four. */
+    size_t tiles = (rows + l->tiles->rows_max - 1) / l->tiles->rows_max;
+    for (size_t i = 0, done = 0; i < tiles; i++) {
+        size_t height = (rows - done) / (tiles - i), t = row + done;
+        struct kern_tile tile = {
+            .x = tiled ? l->x + t / TILE_ROWS * l->x_bytes + k * bytes * TILE_ROWS
+                       : l->x + t * l->x_bytes + k * bytes,
+            .x_bytes = l->x_bytes,
+            .w = (const char *)w->data + panel * w->panel_bytes +
+                 k / l->tiles->layout.pad * l->layout_bytes,
+            .panel_bytes = w->panel_bytes,
+            .k = count,
+            .rows = height,
+            .panels = panels,
+            .sums = sums + done * KERN_TILE_COLUMNS,
+            .add = k > 0,
+        };
+        if (in_blocks(w)) {
+            tile.x_groups = l->groups;
+            tile.x_scales = l->scales + t * l->groups + k / GROUP;
+            tile.x_sums = l->sums + (t * w->k_padded + k) / group;
+        }
+        l->tiles->run(&tile);
+        done += height;
+    }
+}
+
+/* The panels of a span, two beside each other in sums. */
+static void linear_span(
+    const struct linear *l, size_t row, size_t rows, size_t panel, size_t panels, float *sums)
+{
+    size_t k_padded = l->a->w->k_padded, step = l->tiles->panels_max;
+    for (size_t k = 0; k < k_padded; k += l->cut) {
+        size_t count = k_padded - k < l->cut ? k_padded - k : l->cut;
+        for (size_t i = 0; i < panels; i += step) {
+            run_tiles(l, row, rows, panel + i, panels - i < step ? panels - i : step, k, count,
+                sums + i / 2 * rows * KERN_TILE_COLUMNS + i % 2 * KERN_PANEL);
+        }
+    }
+    for (size_t i = 0; i < panels; i++) {
+        finish_panel(
+            l, panel + i, row, rows, sums + i / 2 * rows * KERN_TILE_COLUMNS + i % 2 * KERN_PANEL);
+    }
+}
+
 static void linear_piece(void *self, size_t index, unsigned worker)
 {
-    _Alignas(64) float sums[BLOCK_ROWS * KERN_TILE_COLUMNS]; /* or int32 */
+    _Alignas(64) float sums[BLOCK_ROWS_MAX * SPAN_PANELS * KERN_PANEL]; /* or int32 */
     const struct linear *l = self;
     const struct kern_matrix *w = l->a->w;
     (void)worker;
@@ -300,54 +483,40 @@ static void linear_piece(void *self, size_t index, unsigned worker)
     size_t panels_count = (w->n + KERN_PANEL - 1) / KERN_PANEL;
     size_t panel = index % l->chunks * l->chunk_panels;
     size_t end = panel + l->chunk_panels < panels_count ? panel + l->chunk_panels : panels_count;
-    /* Tiles of even height: with four rows and eight, eight is two times four. */
-    size_t tiles = (rows + l->tiles->rows_max - 1) / l->tiles->rows_max;
-
+    size_t span = l->cut < w->k_padded ? SPAN_PANELS : KERN_TILE_PANELS;
     for (size_t panels; panel < end; panel += panels) {
-        panels = end - panel < l->tiles->panels_max ? end - panel : l->tiles->panels_max;
-        for (size_t i = 0, done = 0; i < tiles; i++) {
-            size_t height = (rows - done) / (tiles - i);
-            const struct kern_tile tile = {
-                .x = l->x + (row + done) * l->x_bytes,
-                .x_bytes = l->x_bytes,
-                .w = (const char *)w->data + panel * w->panel_bytes,
-                .panel_bytes = w->panel_bytes,
-                .k = w->k_padded,
-                .rows = height,
-                .panels = panels,
-                .sums = sums + done * KERN_TILE_COLUMNS,
-            };
-            l->tiles->run(&tile);
-            done += height;
-        }
-        for (size_t i = 0; i < panels; i++) {
-            finish_panel(l, panel + i, row, rows, sums + i * KERN_PANEL);
-        }
+        panels = end - panel < span ? end - panel : span;
+        linear_span(l, row, rows, panel, panels, sums);
     }
 }
 
-/* How many rows of x make a block: whole tiles. */
-static size_t block_rows_max(const struct linear *l)
+/* Into blocks of whole tiles, and K into cuts of which a block fits the cache. */
+static void divide_rows(struct linear *l)
 {
-    size_t height = l->tiles->rows_max, rows = BLOCK_BYTES / l->x_bytes;
-    rows = rows < BLOCK_ROWS ? rows : BLOCK_ROWS;
-    return rows > height ? rows / height * height : height;
+    const struct kern_tiles *tiles = l->tiles;
+    size_t unit = in_tiles(tiles->form) ? TILE_ROWS : 1, t = l->a->t;
+    size_t most = tiles->block_rows / tiles->rows_max * tiles->rows_max;
+    l->blocks = (t + most - 1) / most;
+    l->block_rows = kern_up((t + l->blocks - 1) / l->blocks, unit);
+    l->blocks = (t + l->block_rows - 1) / l->block_rows;
+    l->cut = tiles->block_bytes / (l->block_rows * form_bytes(tiles->form)) / CUT * CUT;
+    l->cut = l->cut > CUT ? l->cut : CUT;
 }
 
 void kern_cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a)
 {
     struct linear l = {.a = a, .tiles = tiles_of(a->w)};
     size_t panels = (a->w->n + KERN_PANEL - 1) / KERN_PANEL;
-    if (a->t == 0 || panels == 0) {
+    if (!l.tiles) {
+        kern_ref_linear(ctx, a);
         return;
     }
+    l.layout_bytes = kern_ops_layout(a->w->ops, a->w->dtype).bytes;
     form(ctx, &l);
-    size_t rows = block_rows_max(&l);
-    l.blocks = (a->t + rows - 1) / rows;
-    l.block_rows = (a->t + l.blocks - 1) / l.blocks;
+    divide_rows(&l);
     size_t wanted = ctx->threads == 1 ? 1 : PIECES_A_THREAD * ctx->threads;
     l.chunks = (wanted + l.blocks - 1) / l.blocks;
-    l.chunk_panels = kern_up((panels + l.chunks - 1) / l.chunks, l.tiles->panels_max);
+    l.chunk_panels = kern_up((panels + l.chunks - 1) / l.chunks, KERN_TILE_PANELS);
     l.chunks = (panels + l.chunk_panels - 1) / l.chunk_panels;
     kern_pool_run(ctx->pool, l.blocks * l.chunks, linear_piece, &l);
 }

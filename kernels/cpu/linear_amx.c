@@ -1,16 +1,21 @@
 /* Tiles of AMX: up to 32 rows by two panels, as two by two tile registers of sums (0..3), two of x
  * (4, 5) and two of W (6, 7). A tile register is at most 16 rows of 64 bytes; a step is 64 bytes
  * of K: 32 bf16 or 64 int8. The panels' layout is the one that the instructions ask for: row k of
- * a register of W holds group k of each of the 16 columns.
+ * a register of W holds group k of each of the 16 columns. x lies in tiles as well, each in 16
+ * lines beside each other: its rows, 4 KB apart when K is 2048, would all want the same places of
+ * the first cache.
  *
  * The configuration is set and released at each call, since between two calls the thread belongs to
- * somebody else; it takes as long as one or two steps. */
+ * somebody else; a call has as many rows as it can, so that this is nothing. */
 #include "kernels/cpu/ops.h"
 
 #include <immintrin.h>
 #include <string.h>
 
-#define ROWS 32
+#define ROWS 256 /* of a call */
+#define AHEAD                                                                                      \
+    4096 /* bytes of W that are asked for early, where a step is not worth its reading             \
+          */
 #define HALF 16
 #define STEP 64
 
@@ -21,6 +26,7 @@ struct config {
     uint8_t rows[16];
 };
 
+/* For a tile of 1..32 rows. */
 static void configure(size_t rows)
 {
     struct config config = {.palette = 1};
@@ -33,52 +39,108 @@ static void configure(size_t rows)
     config.rows[2] = config.rows[3] = config.rows[5] = (uint8_t)(lower > 0 ? lower : 1);
     config.rows[6] = config.rows[7] = HALF;
     _tile_loadconfig(&config);
+}
+
+/* A tile: up to 32 rows, one or two panels. */
+struct part {
+    const char *x, *w;
+    char *sums;
+    bool lower, right, add, ahead;
+};
+
+#define STRIDE (KERN_TILE_COLUMNS * sizeof(float))
+
+static inline void start(const struct part *p)
+{
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-}
-
-static void store(const struct kern_tile *t)
-{
-    const size_t stride = KERN_TILE_COLUMNS * sizeof(float);
-    char *out = t->sums;
-    _tile_stored(0, out, stride);
-    if (t->panels > 1) {
-        _tile_stored(1, out + STEP, stride);
+    if (!p->add) {
+        return;
     }
-    if (t->rows > HALF) {
-        _tile_stored(2, out + HALF * stride, stride);
-        if (t->panels > 1) {
-            _tile_stored(3, out + HALF * stride + STEP, stride);
+    _tile_loadd(0, p->sums, STRIDE);
+    if (p->right) {
+        _tile_loadd(1, p->sums + STEP, STRIDE);
+    }
+    if (p->lower) {
+        _tile_loadd(2, p->sums + HALF * STRIDE, STRIDE);
+        if (p->right) {
+            _tile_loadd(3, p->sums + HALF * STRIDE + STEP, STRIDE);
         }
     }
-    _tile_release();
 }
 
-/* The two types differ in the instruction alone, which must name its registers. */
+static inline void store(const struct part *p)
+{
+    _tile_stored(0, p->sums, STRIDE);
+    if (p->right) {
+        _tile_stored(1, p->sums + STEP, STRIDE);
+    }
+    if (p->lower) {
+        _tile_stored(2, p->sums + HALF * STRIDE, STRIDE);
+        if (p->right) {
+            _tile_stored(3, p->sums + HALF * STRIDE + STEP, STRIDE);
+        }
+    }
+}
+
+static inline void ask(const char *w)
+{
+    for (size_t at = 0; at < HALF * STEP; at += STEP) {
+        _mm_prefetch(w + AHEAD + at, _MM_HINT_T0);
+    }
+}
+
+/* The two types differ in the instruction alone, which must name its registers. Sums of a row do
+ * not depend on what other rows and panels there are. */
 #define RUN(name, multiply, bytes)                                                                 \
-    static void name(const struct kern_tile *t)                                                    \
+    static void name##_part(const struct kern_tile *t, const struct part *p)                       \
     {                                                                                              \
-        const char *x = t->x, *w = t->w;                                                           \
-        configure(t->rows);                                                                        \
-        for (size_t at = 0; at < t->k * (bytes); at += STEP, w += HALF * STEP) {                   \
-            _tile_loadd(4, x + at, t->x_bytes);                                                    \
+        const char *x = p->x, *w = p->w;                                                           \
+        start(p);                                                                                  \
+        for (size_t at = 0; at < t->k * (bytes); at += STEP) {                                     \
+            if (p->ahead) {                                                                        \
+                ask(w);                                                                            \
+            }                                                                                      \
+            _tile_loadd(4, x, STEP);                                                               \
             _tile_loadd(6, w, STEP);                                                               \
             multiply(0, 4, 6);                                                                     \
-            if (t->rows > HALF) {                                                                  \
-                _tile_loadd(5, x + HALF * t->x_bytes + at, t->x_bytes);                            \
+            if (p->lower) {                                                                        \
+                _tile_loadd(5, x + t->x_bytes, STEP);                                              \
                 multiply(2, 5, 6);                                                                 \
             }                                                                                      \
-            if (t->panels > 1) {                                                                   \
+            if (p->right) {                                                                        \
                 _tile_loadd(7, w + t->panel_bytes, STEP);                                          \
                 multiply(1, 4, 7);                                                                 \
-                if (t->rows > HALF) {                                                              \
+                if (p->lower) {                                                                    \
                     multiply(3, 5, 7);                                                             \
                 }                                                                                  \
             }                                                                                      \
+            x += HALF * STEP;                                                                      \
+            w += HALF * STEP;                                                                      \
         }                                                                                          \
-        store(t);                                                                                  \
+        store(p);                                                                                  \
+    }                                                                                              \
+    static void name(const struct kern_tile *t)                                                    \
+    {                                                                                              \
+        for (size_t row = 0; row < t->rows; row += 2 * HALF) {                                     \
+            size_t rows = t->rows - row < 2 * HALF ? t->rows - row : 2 * HALF;                     \
+            const struct part part = {                                                             \
+                .x = (const char *)t->x + row / HALF * t->x_bytes,                                 \
+                .w = t->w,                                                                         \
+                .sums = (char *)t->sums + row * STRIDE,                                            \
+                .lower = rows > HALF,                                                              \
+                .right = t->panels > 1,                                                            \
+                .add = t->add,                                                                     \
+                .ahead = t->rows <= HALF,                                                          \
+            };                                                                                     \
+            if (row == 0 || rows < 2 * HALF) {                                                     \
+                configure(rows);                                                                   \
+            }                                                                                      \
+            name##_part(t, &part);                                                                 \
+        }                                                                                          \
+        _tile_release();                                                                           \
     }
 
 RUN(run_bf16, _tile_dpbf16ps, 2)
@@ -86,15 +148,19 @@ RUN(run_i8, _tile_dpbssd, 1)
 
 const struct kern_tiles kern_cpu_bf16_amx = {
     .run = run_bf16,
-    .form = KERN_FORM_BF16,
+    .form = KERN_FORM_BF16_TILES,
     .layout = {KERN_PANEL, 2, 32},
     .rows_max = ROWS,
     .panels_max = 2,
+    .block_rows = ROWS,
+    .block_bytes = 256 << 10, /* a cut is 512 bf16: two panels of that are 32 KiB */
 };
 const struct kern_tiles kern_cpu_i8_amx = {
     .run = run_i8,
-    .form = KERN_FORM_I8,
+    .form = KERN_FORM_I8_TILES,
     .layout = {KERN_PANEL, 4, 64},
     .rows_max = ROWS,
     .panels_max = 2,
+    .block_rows = ROWS,
+    .block_bytes = 256 << 10, /* a cut is 512 bf16: two panels of that are 32 KiB */
 };

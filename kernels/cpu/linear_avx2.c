@@ -20,7 +20,8 @@ INLINE void tile_f32(const struct kern_tile *t, const size_t rows)
     __m256 sums[ROWS][2];
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
-        sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+        sums[r][0] = t->add ? _mm256_load_ps(out + r * KERN_TILE_COLUMNS) : _mm256_setzero_ps();
+        sums[r][1] = t->add ? _mm256_load_ps(out + r * KERN_TILE_COLUMNS + 8) : _mm256_setzero_ps();
     }
     for (size_t k = 0; k < t->k; k++, w += KERN_PANEL) {
         __m256 left = _mm256_load_ps(w), right = _mm256_load_ps(w + 8);
@@ -50,6 +51,12 @@ INLINE void tile_bf16(const struct kern_tile *t, const size_t rows)
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+        if (t->add) {
+            __m256 left = _mm256_load_ps(out + r * KERN_TILE_COLUMNS);
+            __m256 right = _mm256_load_ps(out + r * KERN_TILE_COLUMNS + 8);
+            sums[r][0] = _mm256_permute2f128_ps(left, right, 0x20);
+            sums[r][1] = _mm256_permute2f128_ps(left, right, 0x31);
+        }
     }
     for (size_t k = 0; k < t->k; k++, w += 2 * KERN_PANEL) {
         __m256i both = _mm256_load_si256((const __m256i *)w);
@@ -81,7 +88,9 @@ INLINE void tile_i8(const struct kern_tile *t, const size_t rows)
     __m256i sums[ROWS][2];
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
-        sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+        const __m256i *from = (const __m256i *)(out + r * KERN_TILE_COLUMNS);
+        sums[r][0] = t->add ? _mm256_load_si256(from) : _mm256_setzero_si256();
+        sums[r][1] = t->add ? _mm256_load_si256(from + 1) : _mm256_setzero_si256();
     }
     for (size_t k = 0; k < t->k; k += 2, w += 2 * KERN_PANEL) {
         __m256i left = _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)w));
@@ -139,6 +148,8 @@ const struct kern_tiles kern_cpu_f32_avx2 = {
     .layout = {KERN_PANEL, 1, 1},
     .rows_max = ROWS,
     .panels_max = 1,
+    .block_rows = 96,
+    .block_bytes = 192 << 10,
 };
 const struct kern_tiles kern_cpu_bf16_avx2 = {
     .run = tile_bf16_run,
@@ -146,6 +157,8 @@ const struct kern_tiles kern_cpu_bf16_avx2 = {
     .layout = {KERN_PANEL, 1, 1},
     .rows_max = ROWS,
     .panels_max = 1,
+    .block_rows = 96,
+    .block_bytes = 192 << 10,
 };
 const struct kern_tiles kern_cpu_i8_avx2 = {
     .run = tile_i8_run,
@@ -153,4 +166,6 @@ const struct kern_tiles kern_cpu_i8_avx2 = {
     .layout = {KERN_PANEL, 2, 2},
     .rows_max = ROWS,
     .panels_max = 1,
+    .block_rows = 96,
+    .block_bytes = 192 << 10,
 };

@@ -25,6 +25,11 @@ INLINE void tile_f32(const struct kern_tile *t, const size_t rows, const size_t 
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+        if (t->add) {
+            sums[r][0] = _mm512_load_ps(out + r * KERN_TILE_COLUMNS);
+            sums[r][1] =
+                panels > 1 ? _mm512_load_ps(out + r * KERN_TILE_COLUMNS + KERN_PANEL) : sums[r][1];
+        }
     }
     for (size_t k = 0; k < t->k; k++, w += 64) {
         __m512 left = _mm512_load_ps(w);
@@ -56,6 +61,11 @@ INLINE void tile_bf16(const struct kern_tile *t, const size_t rows, const size_t
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+        if (t->add) {
+            sums[r][0] = _mm512_load_ps(out + r * KERN_TILE_COLUMNS);
+            sums[r][1] =
+                panels > 1 ? _mm512_load_ps(out + r * KERN_TILE_COLUMNS + KERN_PANEL) : sums[r][1];
+        }
     }
     for (size_t k = 0; k < t->k / 2; k++, w += 64) {
         __m512i left = _mm512_load_si512(w);
@@ -87,6 +97,11 @@ INLINE void tile_i8(const struct kern_tile *t, const size_t rows, const size_t p
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm512_setzero_si512();
+        if (t->add) {
+            sums[r][0] = _mm512_load_si512(out + r * KERN_TILE_COLUMNS);
+            sums[r][1] = panels > 1 ? _mm512_load_si512(out + r * KERN_TILE_COLUMNS + KERN_PANEL)
+                                    : sums[r][1];
+        }
     }
     for (size_t k = 0; k < t->k / 4; k++, w += 64) {
         __m512i left = _mm512_load_si512(w);
@@ -145,6 +160,8 @@ const struct kern_tiles kern_cpu_f32_avx512 = {
     .layout = {KERN_PANEL, 1, 1},
     .rows_max = ROWS,
     .panels_max = 2,
+    .block_rows = 96,
+    .block_bytes = 192 << 10,
 };
 const struct kern_tiles kern_cpu_bf16_avx512 = {
     .run = tile_bf16_run,
@@ -152,6 +169,8 @@ const struct kern_tiles kern_cpu_bf16_avx512 = {
     .layout = {KERN_PANEL, 2, 2},
     .rows_max = ROWS,
     .panels_max = 2,
+    .block_rows = 96,
+    .block_bytes = 192 << 10,
 };
 const struct kern_tiles kern_cpu_i8_avx512 = {
     .run = tile_i8_run,
@@ -159,4 +178,6 @@ const struct kern_tiles kern_cpu_i8_avx512 = {
     .layout = {KERN_PANEL, 4, 4},
     .rows_max = ROWS,
     .panels_max = 2,
+    .block_rows = 96,
+    .block_bytes = 192 << 10,
 };

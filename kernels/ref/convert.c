@@ -1,3 +1,4 @@
+#include "kernels/blocks.h"
 #include "kernels/ref/ops.h"
 
 #include <math.h>
@@ -102,6 +103,10 @@ void kern_ref_to_f32(enum kern_dtype from, const void *data, float *out, size_t 
         if (count > 0) {
             memcpy(out, data, count * sizeof *out);
         }
+        return;
+    }
+    if (kern_dtype_block(from) > 1) {
+        kern_blocks_to_f32(from, data, out, count);
         return;
     }
     if (from == KERN_I8) {

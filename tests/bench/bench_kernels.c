@@ -38,7 +38,7 @@ static float *random_floats(size_t count, uint64_t *state)
 
 static void *workspace_of(size_t bytes)
 {
-    void *out = aligned_alloc(64, (bytes + 64) / 64 * 64);
+    void *out = aligned_alloc(256, bytes / 256 * 256 + 256);
     if (!out) {
         bench_fail("no memory for a workspace of %zu bytes", bytes);
     }

@@ -12,6 +12,29 @@
 
 #define FENCE_BYTES 64
 #define FENCE 0xa5
+#define DEVICE_FENCE_BYTES 256 /* what follows stays aligned */
+
+/* The context that gives the memory, where there is a GPU. */
+static struct kern_ctx *pinning;
+
+static void add_cuda(struct check *check)
+{
+    const struct kern_options options = {"cuda", NULL, 2};
+    struct memos_error err;
+    if (kern_ctx_create(&options, &pinning, &err) != MEMOS_OK) {
+        print_message("not testing cuda: %s\n", err.text);
+        return;
+    }
+    print_message("testing %s\n", kern_ctx_name(pinning));
+    check->contexts[check->contexts_count++] = pinning;
+}
+
+int check_setup_all(void **state)
+{
+    int result = check_setup(state);
+    add_cuda(*state);
+    return result;
+}
 
 int check_setup(void **state)
 {
@@ -48,6 +71,7 @@ int check_setup(void **state)
 int check_teardown(void **state)
 {
     struct check *check = *state;
+    pinning = NULL;
     for (size_t i = 0; i < check->contexts_count; i++) {
         kern_ctx_destroy(&check->contexts[i]);
     }
@@ -84,13 +108,25 @@ struct block {
     char *memory;
 };
 
+static char *host_memory(size_t bytes)
+{
+    void *memory = NULL;
+    if (pinning) {
+        assert_int_equal(kern_host_alloc(pinning, bytes, &memory, NULL), MEMOS_OK);
+    } else {
+        memory = aligned_alloc(256, bytes);
+    }
+    assert_non_null(memory);
+    return memory;
+}
+
 void *check_bytes(size_t bytes, size_t shift)
 {
     size_t head = sizeof(struct block) + 2 * FENCE_BYTES;
-    head = (head + 63) / 64 * 64;
+    head = (head + 255) / 256 * 256;
+    shift = pinning ? shift / 16 * 16 : shift;
     struct block block = {.bytes = bytes, .shift = shift};
-    block.memory = aligned_alloc(64, (head + shift + bytes + FENCE_BYTES + 63) / 64 * 64);
-    assert_non_null(block.memory);
+    block.memory = host_memory((head + shift + bytes + FENCE_BYTES + 255) / 256 * 256);
     char *at = block.memory + head + shift;
     memset(block.memory, FENCE, head + shift + bytes + FENCE_BYTES);
     memcpy(at - FENCE_BYTES - sizeof block, &block, sizeof block);
@@ -122,7 +158,53 @@ void check_free(void *memory)
         assert_int_equal(at[block.bytes + i], FENCE);
         assert_int_equal(at[(ptrdiff_t)i - FENCE_BYTES], FENCE);
     }
-    free(block.memory);
+    if (pinning) {
+        void *pinned = block.memory;
+        kern_host_release(pinning, &pinned);
+    } else {
+        free(block.memory);
+    }
+}
+
+/* ---- device memory ------------------------------------------------------------------------- */
+
+void check_done(struct kern_ctx *ctx)
+{
+    struct memos_error err;
+    if (kern_sync(ctx, &err) != MEMOS_OK) {
+        fail_msg("%s: %s", kern_ctx_name(ctx), err.text);
+    }
+}
+
+void *check_upload(struct kern_ctx *ctx, const void *host, size_t bytes)
+{
+    void *memory = NULL;
+    assert_int_equal(kern_alloc(ctx, bytes + 2 * DEVICE_FENCE_BYTES, &memory, NULL), MEMOS_OK);
+    char *at = (char *)memory + DEVICE_FENCE_BYTES;
+    kern_fill(ctx, memory, FENCE, bytes + 2 * DEVICE_FENCE_BYTES);
+    kern_upload(ctx, at, host, bytes);
+    return at;
+}
+
+void check_download(struct kern_ctx *ctx, void *device, void *host, size_t bytes)
+{
+    size_t all = bytes + 2 * DEVICE_FENCE_BYTES;
+    unsigned char *copy = malloc(all);
+    void *memory = (char *)device - DEVICE_FENCE_BYTES;
+    struct memos_error err;
+    assert_non_null(copy);
+    if (kern_download(ctx, copy, memory, all, &err) != MEMOS_OK) {
+        fail_msg("%s: %s", kern_ctx_name(ctx), err.text);
+    }
+    for (size_t i = 0; i < DEVICE_FENCE_BYTES; i++) {
+        assert_int_equal(copy[i], FENCE);
+        assert_int_equal(copy[all - 1 - i], FENCE);
+    }
+    if (host) {
+        memcpy(host, copy + DEVICE_FENCE_BYTES, bytes);
+    }
+    free(copy);
+    kern_release(ctx, &memory);
 }
 
 bool check_close(const float *want, const float *got, size_t count, double bound)

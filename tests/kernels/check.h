@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHECK_CONTEXTS_MAX 8
+#define CHECK_CONTEXTS_MAX 10
 
 /* Every backend and level that this processor has, with one thread and with several. ref is [0]. */
 struct check {
@@ -20,6 +20,10 @@ struct check {
 
 /* Reads MEMOS_TEST_SEED, or makes a seed; prints it. */
 int check_setup(void **state);
+/* The same with cuda as the last context, where there is a GPU. All memory below is then the host's
+ * pinned memory, which a GPU works on as on its own, 16-byte aligned whatever shift is. What an
+ * operation wrote may be looked at after check_done. */
+int check_setup_all(void **state);
 int check_teardown(void **state);
 
 uint64_t check_next(struct check *check);
@@ -32,6 +36,14 @@ float *check_poisoned(size_t count, size_t shift);
 float *check_filled(struct check *check, size_t count, size_t shift);
 void *check_bytes(size_t bytes, size_t shift); /* 0xff */
 void check_free(void *memory);
+
+/* Wait for ctx; the test fails when an operation did. */
+void check_done(struct kern_ctx *ctx);
+
+/* A copy of host's bytes in ctx's device memory, between fences. */
+void *check_upload(struct kern_ctx *ctx, const void *host, size_t bytes);
+/* Copy it back (host NULL: do not) and release it. */
+void check_download(struct kern_ctx *ctx, void *device, void *host, size_t bytes);
 
 /* Are got's numbers want's? `bound` is of the largest difference, in units of the root mean square
  * of want (at least 0.05: near zero GELU's error counts as such). Says on failure where they differ

@@ -87,7 +87,7 @@ static void test_nothing_is_allocated(void **state)
             assert_int_equal(
                 kern_matrix_pack(ctx, dtypes[d], KERN_F32, weights, (size_t)3 * K, K, &w, NULL),
                 MEMOS_OK);
-            void *workspace = aligned_alloc(64, 1 << 20);
+            void *workspace = aligned_alloc(256, 1 << 20);
             assert_true(kern_linear_workspace_bytes(ctx, w, T) <= 1 << 20);
             assert_true(kern_encode_attention_workspace_bytes(ctx, T, K) <= 1 << 20);
             size_t before = allocations;

@@ -1,0 +1,150 @@
+/* What a product makes of x first, and what it makes of its sums when nobody else does. */
+#include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/words.cuh"
+
+#define THREADS 256
+
+/* The code of a number, as everywhere in kernels. */
+static __device__ __forceinline__ int32_t code_of(float value, float to_code)
+{
+    float code = rintf(value * to_code);
+    return (int32_t)(code > 127.0F ? 127.0F : code > -127.0F ? code : -127.0F);
+}
+
+/* One block of threads a row: its largest magnitude, then its codes; zeros pad. */
+static __global__ void __launch_bounds__(THREADS) quantize_rows(
+    const float *x, int8_t *codes, float *scales, size_t k, size_t k_padded)
+{
+    __shared__ float mosts[THREADS / 32];
+    const float *row = x + blockIdx.x * k;
+    float most = 0;
+    kern_start_next();
+    kern_wait_before();
+    for (size_t i = threadIdx.x; i < k; i += THREADS) {
+        most = fmaxf(most, fabsf(row[i]));
+    }
+    for (int step = 16; step > 0; step /= 2) {
+        most = fmaxf(most, __shfl_xor_sync(~0U, most, step));
+    }
+    if (threadIdx.x % 32 == 0) {
+        mosts[threadIdx.x / 32] = most;
+    }
+    __syncthreads();
+    for (int i = 0; i < THREADS / 32; i++) {
+        most = fmaxf(most, mosts[i]);
+    }
+    float to_code = most > 0 ? 127.0F / most : 0;
+    for (size_t i = threadIdx.x; i < k_padded; i += THREADS) {
+        codes[blockIdx.x * k_padded + i] = i < k ? (int8_t)code_of(row[i], to_code) : 0;
+    }
+    if (threadIdx.x == 0) {
+        scales[blockIdx.x] = most / 127.0F;
+    }
+}
+
+/* Four threads a block of 32 numbers, eight each, whose codes lie together (kern_q8_place). */
+static __global__ void __launch_bounds__(THREADS) quantize_blocks(
+    const float *x, int8_t *codes, float *scales, size_t t, size_t k, size_t k_padded)
+{
+    size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 8; /* of all (T, K') numbers */
+    size_t row = at / k_padded, first = at % k_padded;
+    float numbers[8], most = 0;
+    kern_start_next();
+    kern_wait_before();
+    for (size_t i = 0; i < 8; i++) {
+        numbers[i] = row < t && first + i < k ? x[row * k + first + i] : 0.0F;
+        most = fmaxf(most, fabsf(numbers[i]));
+    }
+    most = fmaxf(most, __shfl_xor_sync(~0U, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(~0U, most, 2));
+    if (row >= t) {
+        return;
+    }
+    float to_code = most > 0 ? 127.0F / most : 0;
+    uint32_t words[2] = {0, 0};
+    for (int i = 0; i < 8; i++) {
+        words[i / 4] |= (uint32_t)(uint8_t)code_of(numbers[i], to_code) << (i % 4 * 8);
+    }
+    *(uint2 *)(codes + row * k_padded + kern_q8_place(first)) = make_uint2(words[0], words[1]);
+    if (first % 32 == 0) {
+        scales[(row * k_padded + first) / 32] = most / 127.0F;
+    }
+}
+
+/* How many bytes the codes take before their scales. */
+static size_t code_bytes(const struct kern_matrix *w, size_t t)
+{
+    return kern_up(t * w->k_padded, 256);
+}
+
+size_t kern_codes_bytes(const struct kern_matrix *w, size_t t)
+{
+    size_t scales = w->dtype == KERN_I8 ? t : t * (w->k_padded / 32);
+    return code_bytes(w, t) + kern_up(scales * sizeof(float), 256);
+}
+
+struct kern_codes kern_quantize(struct kern_ctx *ctx, const struct kern_linear *a)
+{
+    const struct kern_matrix *w = a->w;
+    struct kern_codes out = {
+        (int8_t *)a->workspace, (float *)((char *)a->workspace + code_bytes(w, a->t))};
+    if (w->dtype == KERN_I8) {
+        KERN_LAUNCH_CHAINED(ctx, quantize_rows, dim3((unsigned)a->t), dim3(THREADS), 0,
+            (const float *)a->x, out.codes, out.scales, w->k, w->k_padded);
+    } else {
+        size_t threads = a->t * w->k_padded / 8;
+        KERN_LAUNCH_CHAINED(ctx, quantize_blocks, dim3((unsigned)((threads + THREADS - 1) / THREADS)),
+            dim3(THREADS), 0, (const float *)a->x, out.codes, out.scales, a->t, w->k, w->k_padded);
+    }
+    return out;
+}
+
+/* ---- rounding ------------------------------------------------------------------------------ */
+
+static __global__ void __launch_bounds__(THREADS) round_to_bf16(
+    const float *x, uint16_t *out, size_t count)
+{
+    size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 4;
+    kern_start_next();
+    kern_wait_before();
+    if (at + 4 <= count) {
+        float4 v = *(const float4 *)(x + at);
+        *(uint2 *)(out + at) = make_uint2(kern_bf16x2_of(v.x, v.y), kern_bf16x2_of(v.z, v.w));
+    } else {
+        for (; at < count; at++) {
+            out[at] = kern_bf16_of_float(x[at]);
+        }
+    }
+}
+
+const void *kern_rounded(struct kern_ctx *ctx, const struct kern_linear *a, void *room)
+{
+    size_t count = a->t * a->w->k;
+    if (a->x_dtype == KERN_BF16) {
+        return a->x;
+    }
+    KERN_LAUNCH_CHAINED(ctx, round_to_bf16, dim3((unsigned)((count + 4 * THREADS - 1) / (4 * THREADS))),
+        dim3(THREADS), 0, (const float *)a->x, (uint16_t *)room, count);
+    return room;
+}
+
+/* ---- what follows -------------------------------------------------------------------------- */
+
+static __global__ void __launch_bounds__(THREADS) finish(
+    const float *sums, const struct kern_epilogue out, size_t t0, size_t count)
+{
+    size_t at = blockIdx.x * (size_t)THREADS + threadIdx.x;
+    kern_start_next();
+    kern_wait_before();
+    if (at < count) {
+        kern_put(&out, t0 + at / out.n, at % out.n, sums[at]);
+    }
+}
+
+void kern_finish(
+    struct kern_ctx *ctx, const struct kern_linear *a, const float *sums, size_t t0, size_t t)
+{
+    size_t count = t * a->w->n;
+    KERN_LAUNCH_CHAINED(ctx, finish, dim3((unsigned)((count + THREADS - 1) / THREADS)), dim3(THREADS),
+        0, sums, kern_epilogue_of(a), t0, count);
+}
