@@ -136,7 +136,7 @@ static enum memos_status merges_read(
     enum memos_status status = MEMOS_OK;
     uint32_t rank = 0;
     paramem_scan_expect(&scan, '[');
-    bool more = !paramem_scan_has(&scan, ']');
+    bool is_empty = paramem_scan_has(&scan, ']'), more = !is_empty;
     for (; more && status == MEMOS_OK; more = paramem_scan_has(&scan, ',')) {
         size_t left = merge_read(&scan, &texts);
         if (scan.failed || (left == 0 && !version_line(&texts))) {
@@ -151,7 +151,9 @@ static enum memos_status merges_read(
         }
     }
     if (status == MEMOS_OK) {
-        paramem_scan_expect(&scan, ']');
+        if (!is_empty) {
+            paramem_scan_expect(&scan, ']');
+        }
         if (scan.failed) {
             status = memos_fail(err, MEMOS_CORRUPT, "tokenizer.json: merges without an end");
         }

@@ -5,7 +5,7 @@ Usage: tools/golden/make_bpe.py DATA OUT [NAME=FOLDER ...]
 
 DATA is the evaluation data, OUT tests/paramem/golden/bpe. For each family a small tokenizer is
 trained on DATA with the family's exact pipeline: NAME.json is its tokenizer.json, NAME.hard its ids
-and texts of hard strings, NAME.u32 hashes of its ids over lines of DATA and random strings. A FOLDER
+of the hard strings in texts.bin, NAME.u32 hashes of its ids over lines of DATA and random strings. A FOLDER
 with a real tokenizer.json gets a .hard and a .u32 too (not committed; the test takes them when
 $MEMOS_TOKENIZERS names the folder of folders).
 Made with tokenizers 0.23.3.
@@ -18,10 +18,10 @@ import struct
 from pathlib import Path
 from typing import Any, Iterator
 
-from make_tokens import FILES, HARD, grouped, random_texts, write
+from make_tokens import FILES, HARD, fnv, grouped, random_texts, write
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-VOCAB, LINES_A_HASH = 1200, 16
+VOCAB, LINES_A_HASH, FIRST_IDS = 1000, 32, 24
 
 GPT2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 BYTES = dict(GPT2, use_regex=False)
@@ -195,16 +195,16 @@ def trained(spec: dict[str, Any], data: Path) -> dict[str, Any]:
 
 
 def goldens(tokenizer: Tokenizer, data: Path, out: Path, name: str) -> None:
+    """Of each text, under each switch: how many ids, their hash, the hash of what they decode to,
+    and the first ids themselves."""
     hard = b""
     for text in TEXTS:
         for special in (0, 1, 2):
             tokenizer.encode_special_tokens = special == 2
             ids = tokenizer.encode(text, add_special_tokens=special == 1).ids
             back = tokenizer.decode(ids, skip_special_tokens=special == 1).encode()
-            raw = text.encode()
-            hard += struct.pack("<2I", special, len(raw)) + raw
-            hard += struct.pack(f"<{len(ids) + 1}I", len(ids), *ids)
-            hard += struct.pack("<I", len(back)) + back
+            packed = struct.pack(f"<{len(ids)}I", *ids)
+            hard += struct.pack("<3I", len(ids), fnv(packed), fnv(back)) + packed[:4 * FIRST_IDS]
     tokenizer.encode_special_tokens = False
     (out / f"{name}.hard").write_bytes(hard)
     ids = (tokenizer.encode(line, add_special_tokens=False).ids for line in lines(data))
@@ -218,6 +218,10 @@ def main() -> None:
     parser.add_argument("real", nargs="*", help="NAME=FOLDER")
     options = parser.parse_args()
     options.out.mkdir(exist_ok=True)
+    if not options.real:
+        raw = (text.encode() for text in TEXTS)
+        (options.out / "texts.bin").write_bytes(
+            b"".join(struct.pack("<I", len(text)) + text for text in raw))
     for real in options.real:
         name, folder = real.split("=", 1)
         tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
