@@ -122,35 +122,23 @@ static void qkv_load(struct paramem_bert *bert, struct paramem_loader *loader, e
         "encoder.layer.%zu.attention.self.value.weight"};
     static const char *const biases[] = {"encoder.layer.%zu.attention.self.query.bias",
         "encoder.layer.%zu.attention.self.key.bias", "encoder.layer.%zu.attention.self.value.bias"};
-    size_t hidden = bert->config.hidden, bytes = 0;
-    const struct paramem_weight *parts[3] = {NULL};
+    size_t hidden = bert->config.hidden;
+    struct kern_part parts[3];
     float *bias = vector_take(bert, 3 * hidden);
 
     for (size_t i = 0; i < 3; i++) {
-        parts[i] = paramem_loader_get(loader, names[i], index, hidden, hidden);
+        const struct paramem_weight *weight =
+            paramem_loader_get(loader, names[i], index, hidden, hidden);
         vector_copy(loader, biases[i], index, hidden, bias + i * hidden);
-        bytes += parts[i] ? parts[i]->bytes : 0;
+        if (weight) {
+            parts[i] = (struct kern_part){.from = weight->dtype, .data = weight->data, .n = hidden};
+        }
     }
     layer->qkv_bias = bias;
-    if (loader->status != MEMOS_OK) {
-        return;
+    if (loader->status == MEMOS_OK) {
+        loader->status =
+            kern_matrix_pack_parts(bert->ctx, to, parts, 3, hidden, &layer->qkv, loader->err);
     }
-    if (parts[1]->dtype != parts[0]->dtype || parts[2]->dtype != parts[0]->dtype) {
-        loader->status = memos_fail(loader->err, MEMOS_UNSUPPORTED,
-            "layer %zu: query, key and value have several dtypes", index);
-        return;
-    }
-    uint8_t *joined = malloc(bytes);
-    if (!joined) {
-        no_memory(loader, bytes);
-        return;
-    }
-    for (size_t i = 0; i < 3; i++) {
-        memcpy(joined + i * parts[0]->bytes, parts[i]->data, parts[0]->bytes);
-    }
-    loader->status = kern_matrix_pack(
-        bert->ctx, to, parts[0]->dtype, joined, 3 * hidden, hidden, &layer->qkv, loader->err);
-    free(joined);
     if (loader->status == MEMOS_OK) {
         bert->bytes += kern_matrix_bytes(layer->qkv);
     }

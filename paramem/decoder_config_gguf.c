@@ -2,6 +2,7 @@
 #include "paramem/decoder_config.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -187,6 +188,11 @@ static void rope_read(struct looks *looks, struct paramem_decoder_config *config
         out->beta_fast = real_or(looks, "rope.scaling.yarn_beta_fast", 1e-6, 65536.0, 32.0);
         out->beta_slow = real_or(looks, "rope.scaling.yarn_beta_slow", 1e-6, 65536.0, 1.0);
         out->truncate = true;
+        /* llama.cpp multiplies what follows from the factor by this. */
+        double more = real_or(looks, "rope.scaling.attn_factor", 1e-6, 65536.0, 1.0);
+        if (more != 1.0) {
+            out->attention_factor = more * (1.0 + 0.1 * log(fmax(out->factor, 1.0)));
+        }
     } else if (strcmp(name, "none") != 0 && looks->status == MEMOS_OK) {
         looks->status = memos_fail(
             looks->err, MEMOS_UNSUPPORTED, "%s \"%s\"; none, linear and yarn work", key, name);

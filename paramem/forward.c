@@ -212,8 +212,10 @@ static enum memos_status forward_fill(struct paramem_forward *forward,
         status = kern_alloc(ctx, (size_t)forward->bytes, &forward->memory, err);
     }
     if (status == MEMOS_OK) {
-        /* Rows that pad a batch are computed with: they must not be what slows a processor down. */
-        kern_fill(ctx, forward->memory, 0, (size_t)forward->bytes);
+        /* Rows that pad a batch are computed with: they begin with what is finite. */
+        if (forward->records) {
+            kern_fill(ctx, forward->memory, 0, (size_t)forward->bytes);
+        }
         void *host = NULL;
         status = kern_host_alloc(ctx, step_bytes(forward), &host, err);
         forward->host = host;

@@ -117,8 +117,11 @@ static enum memos_status memory_make(struct paramem_kv_cache *cache,
     if (status != MEMOS_OK) {
         return status;
     }
-    /* What an attention reads past a sequence's end is multiplied by zero: it must be finite. */
-    kern_fill(cache->ctx, cache->memory, 0, layer * options->layers);
+    /* On a device attention may read past a sequence's end and multiply by zero: that must be
+     * finite. On the host nothing does, and pages that are not used yet cost nothing. */
+    if (!kern_memory_is_host(cache->ctx)) {
+        kern_fill(cache->ctx, cache->memory, 0, layer * options->layers);
+    }
     for (size_t i = 0; i < options->layers; i++) {
         cache->layers[i] = (struct kern_kv){.pages = (uint8_t *)cache->memory + i * layer,
             .pages_count = options->pages_count,

@@ -335,7 +335,8 @@ static enum memos_status upload(struct load *load, int memory, const void *conte
     return status;
 }
 
-/* The table where it lies: in the map, in the head when that has the rows as stored, or uploaded. */
+/* The table where it lies: in the map, in the head when that has the rows as stored, or uploaded.
+ */
 static enum memos_status table_load(struct load *load)
 {
     struct paramem_model *model = load->model;

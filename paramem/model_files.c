@@ -200,13 +200,32 @@ static enum memos_status factors_check(
     return MEMOS_OK;
 }
 
+/* Whole pages of a tensor only: others may have something else as well. */
+static void advise(const struct paramem_weight *weight, int advice)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)weight->data;
+    uintptr_t begin = (at + page - 1) / page * page, end = (at + weight->bytes) / page * page;
+    if (end > begin) {
+        (void)madvise((void *)begin, end - begin, advice);
+    }
+}
+
+void paramem_model_files_release(const struct paramem_weight *weight)
+{
+    advise(weight, MADV_DONTNEED);
+}
+
 enum memos_status paramem_model_files_check(
     struct paramem_model_files *files, struct kern_ctx *ctx, size_t unit, struct memos_error *err)
 {
     struct paramem_loader *loader = &files->loader;
     size_t first = loader->checked_count;
     size_t end = unit == 0 ? files->loose_end : files->layers[unit - 1].end;
+    size_t next = unit < files->config.layers ? files->layers[unit].end : end;
 
+    for (size_t i = end; i < next; i++) {
+        advise(&loader->used[i], MADV_WILLNEED); /* the disk reads on while we compute */
+    }
     loader->err = err;
     enum memos_status status = paramem_loader_check(loader, ctx, end);
     loader->err = NULL;
@@ -217,15 +236,6 @@ enum memos_status paramem_model_files_check(
         status = factors_check(files, err);
     }
     return status;
-}
-
-void paramem_model_files_release(const struct paramem_weight *weight)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)weight->data;
-    uintptr_t begin = (at + page - 1) / page * page, end = (at + weight->bytes) / page * page;
-    if (end > begin) {
-        (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
-    }
 }
 
 /* ---- the fingerprint ----------------------------------------------------------------------- */

@@ -6,12 +6,9 @@ size_t kern_cuda_attention_workspace_bytes(const struct kern_ctx *ctx, size_t t,
 {
     (void)ctx;
     (void)t;
-    (void)sequences;
-    (void)heads;
     (void)kv_heads;
-    (void)head_dim;
-    (void)length_max;
-    return 0;
+    return sequences * kern_cuda_attention_pieces(length_max) * heads * (head_dim + 2) *
+           sizeof(float);
 }
 
 void kern_cuda_attention(struct kern_ctx *ctx, const struct kern_attention *a)
@@ -19,9 +16,17 @@ void kern_cuda_attention(struct kern_ctx *ctx, const struct kern_attention *a)
     attention_view v = {kv_view_of(a->kv), a->query, a->starts, a->lengths, a->tables, a->out,
         a->query_stride, a->tables_stride, a->window, (unsigned)a->t, (unsigned)a->sequences,
         (unsigned)a->heads, (unsigned)a->rows_max, (unsigned)a->length_max, a->scale,
-        a->out_dtype == KERN_BF16, (float *)a->workspace};
+        a->out_dtype == KERN_BF16, a->query_stride % 4 == 0 && lies_wide(a->query, 16),
+        (unsigned)kern_cuda_attention_pieces(a->length_max), (float *)a->workspace};
+    size_t group = a->heads / a->kv->heads;
     if (a->t == 0 || a->sequences == 0) {
         return;
     }
-    kern_cuda_attention_plain(ctx, a->kv->dtype, v);
+    if (a->rows_max == 1 && kern_cuda_attention_decodes(a->kv->dtype, a->kv->head_dim, group)) {
+        kern_cuda_attention_decode(ctx, a->kv->dtype, v);
+    } else if (kern_cuda_attention_prefills(a->kv->dtype, a->kv->head_dim)) {
+        kern_cuda_attention_prefill(ctx, a->kv->dtype, v);
+    } else {
+        kern_cuda_attention_plain(ctx, a->kv->dtype, v);
+    }
 }

@@ -14,7 +14,10 @@ struct attention_view {
     unsigned t, sequences, heads, rows_max, length_max;
     float scale;
     bool out_half; /* BF16, else F32 */
-    float *partial; /* of the pieces of long sequences: attention_merge.cuh */
+    bool wide;     /* queries can be read 16 bytes at a time */
+    unsigned pieces_max; /* that a sequence is cut into */
+    float *partial;      /* (sequences, pieces_max, H, 2 + D): of a piece the largest score, the
+                            weights' sum, and the sums */
 };
 
 /* The sequence of a row, or -1 when it is past the last one. */
@@ -66,6 +69,17 @@ static __device__ __forceinline__ void attention_put(
         ((float *)a.out)[at] = value;
     }
 }
+
+/* attention_prefill.cu: tensor cores. What it has tiles for; a launch. */
+bool kern_cuda_attention_prefills(enum kern_dtype dtype, size_t head_dim);
+void kern_cuda_attention_prefill(
+    struct kern_ctx *ctx, enum kern_dtype dtype, const attention_view &a);
+
+/* attention_decode.cu: tensor cores, one row a sequence. */
+bool kern_cuda_attention_decodes(enum kern_dtype dtype, size_t head_dim, size_t group);
+size_t kern_cuda_attention_pieces(size_t length_max);
+void kern_cuda_attention_decode(
+    struct kern_ctx *ctx, enum kern_dtype dtype, const attention_view &a);
 
 /* attention_plain.cu: any type of cache and any head_dim, float32 arithmetic. */
 void kern_cuda_attention_plain(

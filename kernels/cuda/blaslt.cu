@@ -159,9 +159,9 @@ static bool choose(struct kern_blaslt *blaslt, struct plan *plan)
     if (lt.cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS) {
         return false;
     }
-    bool set =
-        lt.cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-            &workspace, sizeof workspace) == CUBLAS_STATUS_SUCCESS;
+    bool set = lt.cublasLtMatmulPreferenceSetAttribute(preference,
+                   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                   sizeof workspace) == CUBLAS_STATUS_SUCCESS;
     for (cublasLtMatmulPreferenceAttributes_t which : alignments) {
         set = set && lt.cublasLtMatmulPreferenceSetAttribute(preference, which,
                          &plan->shape.aligned, sizeof plan->shape.aligned) == CUBLAS_STATUS_SUCCESS;

@@ -162,7 +162,8 @@ static enum memos_status start(struct kern_ctx *ctx, struct memos_error *err)
     own->multiprocessors = properties.multiProcessorCount;
     own->l2_bytes = properties.l2CacheSize;
     own->capability = properties.major * 10 + properties.minor;
-    (void)snprintf(ctx->name, sizeof ctx->name, "cuda/sm_%d, %.40s", own->capability, properties.name);
+    (void)snprintf(
+        ctx->name, sizeof ctx->name, "cuda/sm_%d, %.40s", own->capability, properties.name);
     if (own->capability < 80) {
         return memos_fail(err, MEMOS_UNSUPPORTED, "%s: GPUs of 8.0 and later are known", ctx->name);
     }
@@ -210,8 +211,8 @@ static enum memos_status device_reset(struct kern_ctx *ctx, struct memos_error *
     if (status != MEMOS_OK) {
         own->failed = cudaErrorDevicesUnavailable;
         (void)snprintf(own->failed_at, sizeof own->failed_at, "after a reset");
-        return memos_fail(err, MEMOS_IO,
-            "cuda: the device does not come back to this process: start it again");
+        return memos_fail(
+            err, MEMOS_IO, "cuda: the device does not come back to this process: start it again");
     }
     return MEMOS_OK;
 }
@@ -338,8 +339,7 @@ static enum memos_status device_download(
     return tell(ctx, err);
 }
 
-static void device_upload_beside(
-    struct kern_ctx *ctx, void *device, const void *host, size_t bytes)
+static void device_upload_beside(struct kern_ctx *ctx, void *device, const void *host, size_t bytes)
 {
     copy(ctx, kern_cuda_of(ctx)->copies, device, host, bytes, cudaMemcpyHostToDevice,
         "upload beside");
@@ -369,8 +369,8 @@ static bool device_graph_begin(struct kern_ctx *ctx)
     memos_assert(!own->recording);
     own->recording = true;
     if (kern_cuda_usable(ctx)) {
-        kern_cuda_check(ctx,
-            cudaStreamBeginCapture(own->stream, cudaStreamCaptureModeThreadLocal), "recording");
+        kern_cuda_check(ctx, cudaStreamBeginCapture(own->stream, cudaStreamCaptureModeThreadLocal),
+            "recording");
     }
     return true;
 }

@@ -31,13 +31,13 @@ struct kern_cuda {
     cudaEvent_t copied;
     void *staging[2]; /* matrix.cu's: pinned, what is on its way to the device */
     cudaEvent_t staged[2];
-    struct kern_blaslt *blaslt; /* NULL: the library is not there */
+    struct kern_blaslt *blaslt;                /* NULL: the library is not there */
     int multiprocessors, l2_bytes, capability; /* 90 for sm_90 */
     bool recording;                            /* between kern_graph_begin and _end */
-    size_t live;         /* pieces of memory: none when it is reset */
-    uint64_t generation; /* of the device: what was made in another is gone */
-    cudaError_t failed;  /* the first error; cudaSuccess: none */
-    char failed_at[96];  /* what was tried */
+    size_t live;                               /* pieces of memory: none when it is reset */
+    uint64_t generation;                       /* of the device: what was made in another is gone */
+    cudaError_t failed;                        /* the first error; cudaSuccess: none */
+    char failed_at[96];                        /* what was tried */
 };
 
 static inline struct kern_cuda *kern_cuda_of(const struct kern_ctx *ctx)
@@ -81,8 +81,7 @@ void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P..
     }
     if (shared > (48U << 10)) {
         kern_cuda_check(ctx,
-            cudaFuncSetAttribute(
-                kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
             what);
     }
     cudaLaunchAttribute attribute = {};

@@ -3,11 +3,6 @@
  * whole. */
 #include "kernels/cuda/linear.cuh"
 
-extern "C" {
-#include "kernels/blocks.h"
-}
-
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,103 +18,19 @@ struct rows {
     struct kern_matrix *matrix;
     struct kern_part part; /* its rows only */
     char *to, *scales;
-    float *room; /* (pieces, room_count): a row in float32, then in blocks */
-    size_t pieces, room_count;
+    float *room; /* (pieces, 2 K) */
+    size_t pieces;
 };
-
-static size_t row_bytes(const struct kern_matrix *w)
-{
-    return w->dtype == KERN_Q4_0 ? w->k_padded / 2
-                                 : w->k_padded * (w->dtype == KERN_F32    ? 4U
-                                                     : w->dtype == KERN_BF16 ? 2U
-                                                                             : 1U);
-}
-
-static size_t scale_bytes(const struct kern_matrix *w)
-{
-    bool blocks = w->dtype == KERN_Q8_0 || w->dtype == KERN_Q4_0;
-    return w->dtype == KERN_I8 ? 4 : blocks ? w->k_padded / 32 * 2 : 0;
-}
-
-/* ---- one row ------------------------------------------------------------------------------- */
-
-/* Codes and their scale, as x is quantized. */
-static void place_i8(const float *row, size_t k, size_t k_padded, char *to, char *scale)
-{
-    float most = 0;
-    for (size_t i = 0; i < k; i++) {
-        most = fabsf(row[i]) > most ? fabsf(row[i]) : most;
-    }
-    float to_code = most > 0 ? 127.0F / most : 0, back = most / 127.0F;
-    memset(to, 0, k_padded);
-    for (size_t i = 0; i < k; i++) {
-        float code = rintf(row[i] * to_code);
-        to[i] = (char)(code > 127 ? 127 : code > -127 ? code : -127);
-    }
-    memcpy(scale, &back, sizeof back);
-}
-
-/* Blocks of GGUF: an f16 scale, then 32 codes, or 16 bytes whose lower halves are the first 16. */
-static void place_q8(const char *blocks, size_t k, size_t k_padded, char *to, char *scales)
-{
-    memset(to, 0, k_padded);
-    memset(scales, 0, k_padded / 32 * 2);
-    for (size_t i = 0; i < k; i++) {
-        to[kern_q8_place(i)] = blocks[i / 32 * 34 + 2 + i % 32];
-    }
-    for (size_t b = 0; b < k / 32; b++) {
-        memcpy(scales + 2 * b, blocks + 34 * b, 2);
-    }
-}
-
-static void place_q4(const char *blocks, size_t k, size_t k_padded, char *to, char *scales)
-{
-    memset(to, 0, k_padded / 2);
-    memset(scales, 0, k_padded / 32 * 2);
-    for (size_t i = 0; i < k; i++) {
-        unsigned both = (unsigned char)blocks[i / 32 * 18 + 2 + i % 16];
-        unsigned code = (i % 32 < 16 ? both & 15 : both >> 4) ^ 8; /* less 8, in 4 bits */
-        size_t place = kern_q4_place(i);
-        to[place / 2] = (char)((unsigned char)to[place / 2] | code << (place % 2 * 4));
-    }
-    for (size_t b = 0; b < k / 32; b++) {
-        memcpy(scales + 2 * b, blocks + 18 * b, 2);
-    }
-}
-
-static void place_row(const struct rows *r, size_t n, float *room)
-{
-    const struct kern_matrix *w = r->matrix;
-    const char *from =
-        (const char *)r->part.data + n * kern_dtype_row_bytes(r->part.from, w->k);
-    char *to = r->to + n * row_bytes(w), *scales = r->scales + n * scale_bytes(w);
-    bool blocks = w->dtype == KERN_Q8_0 || w->dtype == KERN_Q4_0;
-    if (w->dtype == r->part.from && !blocks) {
-        memcpy(to, from, w->k * kern_dtype_bytes(w->dtype));
-        return;
-    } else if (w->dtype != r->part.from) {
-        kern_to_f32(r->part.from, from, room, w->k);
-    }
-    if (blocks && w->dtype != r->part.from) {
-        kern_blocks_from_f32(w->dtype, room, room + w->k, w->k);
-        from = (const char *)(room + w->k);
-    }
-    if (w->dtype == KERN_Q8_0) {
-        place_q8(from, w->k, w->k_padded, to, scales);
-    } else if (w->dtype == KERN_Q4_0) {
-        place_q4(from, w->k, w->k_padded, to, scales);
-    } else if (w->dtype == KERN_I8) {
-        place_i8(room, w->k, w->k_padded, to, scales);
-    } else {
-        kern_from_f32(w->dtype, room, to, w->k);
-    }
-}
 
 static void place_piece(void *self, size_t index)
 {
     const struct rows *r = (const struct rows *)self;
+    const struct kern_matrix *w = r->matrix;
     for (size_t n = index; n < r->part.n; n += r->pieces) {
-        place_row(r, n, r->room + index * r->room_count);
+        kern_layout_row(w, r->part.from,
+            (const char *)r->part.data + n * kern_dtype_row_bytes(r->part.from, w->k),
+            r->room + index * 2 * w->k, r->to + n * kern_layout_row_bytes(w),
+            r->scales + n * kern_layout_scale_bytes(w));
     }
 }
 
@@ -136,8 +47,8 @@ static enum memos_status staging(struct kern_ctx *ctx, struct memos_error *err)
                 return status;
             }
             own->live--; /* the device's own: it goes with it */
-            kern_cuda_check(ctx,
-                cudaEventCreateWithFlags(&own->staged[i], cudaEventDisableTiming), "staging");
+            kern_cuda_check(
+                ctx, cudaEventCreateWithFlags(&own->staged[i], cudaEventDisableTiming), "staging");
         }
     }
     return MEMOS_OK;
@@ -148,7 +59,8 @@ static void send(struct kern_ctx *ctx, struct rows *r, size_t row, size_t turn)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
     const struct kern_matrix *w = r->matrix;
-    size_t codes = r->part.n * row_bytes(w), scales = r->part.n * scale_bytes(w);
+    size_t codes = r->part.n * kern_layout_row_bytes(w),
+           scales = r->part.n * kern_layout_scale_bytes(w);
     if (!kern_cuda_usable(ctx)) {
         return;
     }
@@ -156,8 +68,8 @@ static void send(struct kern_ctx *ctx, struct rows *r, size_t row, size_t turn)
     r->to = (char *)own->staging[turn];
     r->scales = r->to + codes;
     kern_parallel(ctx, r->pieces, place_piece, r);
-    kern_upload(ctx, (char *)w->data + row * row_bytes(w), r->to, codes);
-    kern_upload(ctx, (char *)w->scales + row * scale_bytes(w), r->scales, scales);
+    kern_upload(ctx, (char *)w->data + row * kern_layout_row_bytes(w), r->to, codes);
+    kern_upload(ctx, (char *)w->scales + row * kern_layout_scale_bytes(w), r->scales, scales);
     if (kern_cuda_usable(ctx)) {
         kern_cuda_check(ctx, cudaEventRecord(own->staged[turn], own->stream), "upload of weights");
     }
@@ -168,7 +80,8 @@ static enum memos_status send_parts(struct kern_ctx *ctx, struct kern_matrix *w,
 {
     struct rows rows = {};
     size_t row = 0, turn = 0;
-    size_t unit = row_bytes(w) + scale_bytes(w), most = STAGING_BYTES / unit;
+    size_t unit = kern_layout_row_bytes(w) + kern_layout_scale_bytes(w),
+           most = STAGING_BYTES / unit;
     if (most == 0) {
         return memos_fail(err, MEMOS_UNSUPPORTED,
             "cuda: a row of %zu numbers is too long to be sent to the device", w->k);
@@ -176,18 +89,15 @@ static enum memos_status send_parts(struct kern_ctx *ctx, struct kern_matrix *w,
     enum memos_status status = staging(ctx, err);
     rows.matrix = w;
     rows.pieces = kern_ctx_threads(ctx);
-    rows.room_count = 2 * w->k;
-    rows.room = status == MEMOS_OK
-                    ? (float *)calloc(rows.pieces * rows.room_count, sizeof(float))
-                    : NULL;
+    rows.room = status == MEMOS_OK ? (float *)calloc(rows.pieces * 2 * w->k, sizeof(float)) : NULL;
     if (status == MEMOS_OK && !rows.room) {
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to lay out rows of %zu", w->k);
     }
     for (size_t i = 0; status == MEMOS_OK && i < parts_count; i++) {
         for (size_t done = 0; done < parts[i].n; done += rows.part.n, row += rows.part.n) {
             rows.part = parts[i];
-            rows.part.data = (const char *)parts[i].data +
-                             done * kern_dtype_row_bytes(parts[i].from, w->k);
+            rows.part.data =
+                (const char *)parts[i].data + done * kern_dtype_row_bytes(parts[i].from, w->k);
             rows.part.n = parts[i].n - done < most ? parts[i].n - done : most;
             send(ctx, &rows, row, turn);
             turn = 1 - turn;
@@ -195,12 +105,6 @@ static enum memos_status send_parts(struct kern_ctx *ctx, struct kern_matrix *w,
     }
     free(rows.room);
     return status == MEMOS_OK ? kern_sync(ctx, err) : status;
-}
-
-static size_t padded(enum kern_dtype dtype, size_t k)
-{
-    bool blocks = dtype == KERN_Q8_0 || dtype == KERN_Q4_0;
-    return dtype == KERN_I8 ? kern_up(k, 64) : blocks ? kern_up(k, 128) : k;
 }
 
 extern "C" void kern_cuda_matrix_free(struct kern_matrix *matrix)
@@ -225,13 +129,13 @@ extern "C" enum memos_status kern_cuda_matrix_pack(struct kern_ctx *ctx, enum ke
     w->head.ops = ctx->ops;
     w->head.dtype = dtype;
     w->head.k = k;
-    w->head.k_padded = padded(dtype, k);
+    w->head.k_padded = kern_layout_padded(dtype, k);
     w->head.row_major = dtype == KERN_F32 || dtype == KERN_BF16;
     for (size_t i = 0; i < parts_count; i++) {
         w->head.n += parts[i].n;
     }
-    size_t codes = kern_up(w->head.n * row_bytes(&w->head), 256);
-    size_t bytes = codes + w->head.n * scale_bytes(&w->head);
+    size_t codes = kern_up(w->head.n * kern_layout_row_bytes(&w->head), 256);
+    size_t bytes = codes + w->head.n * kern_layout_scale_bytes(&w->head);
     w->head.bytes = sizeof *w + bytes;
     enum memos_status status = kern_alloc(ctx, bytes, &w->head.data, err);
     if (status != MEMOS_OK) {

@@ -12,8 +12,7 @@ struct plain {
     struct kern_epilogue out;
 };
 
-template <bool BF16>
-static __device__ __forceinline__ float number(const void *from, size_t at)
+template <bool BF16> static __device__ __forceinline__ float number(const void *from, size_t at)
 {
     return BF16 ? kern_float_of_bf16(((const uint16_t *)from)[at]) : ((const float *)from)[at];
 }
@@ -73,8 +72,7 @@ __global__ void __launch_bounds__(WARPS * 32) plain(const struct plain a)
 void kern_plain(struct kern_ctx *ctx, const struct kern_linear *a)
 {
     const struct kern_matrix *w = a->w;
-    struct plain args = {
-        a->x, w->data, w->k, a->t, (a->t + ROWS - 1) / ROWS, kern_epilogue_of(a)};
+    struct plain args = {a->x, w->data, w->k, a->t, (a->t + ROWS - 1) / ROWS, kern_epilogue_of(a)};
     dim3 grid((unsigned)((w->n + WARPS - 1) / WARPS * args.t_tiles)), block(WARPS * 32);
     if (w->dtype == KERN_BF16 && a->x_dtype == KERN_BF16) {
         KERN_LAUNCH_CHAINED(ctx, (plain<true, true, 1>), grid, block, 0, args);

@@ -1,5 +1,6 @@
 /* What a product makes of x first, and what it makes of its sums when nobody else does. */
 #include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/words.cuh"
 
 #define THREADS 256
@@ -12,10 +13,10 @@ static __device__ __forceinline__ int32_t code_of(float value, float to_code)
 }
 
 /* One block of threads a row: its largest magnitude, then its codes; zeros pad. */
-static __global__ void __launch_bounds__(THREADS) quantize_rows(
-    const float *x, int8_t *codes, float *scales, size_t k, size_t k_padded)
+__global__ void __launch_bounds__(THREADS)
+    quantize_rows(const float *x, int8_t *codes, float *scales, size_t k, size_t k_padded)
 {
-    __shared__ float mosts[THREADS / 32];
+    KERN_SHARED(float, mosts, THREADS / 32);
     const float *row = x + blockIdx.x * k;
     float most = 0;
     kern_start_next();
@@ -43,7 +44,7 @@ static __global__ void __launch_bounds__(THREADS) quantize_rows(
 }
 
 /* Four threads a block of 32 numbers, eight each, whose codes lie together (kern_q8_place). */
-static __global__ void __launch_bounds__(THREADS) quantize_blocks(
+__global__ void __launch_bounds__(THREADS) quantize_blocks(
     const float *x, int8_t *codes, float *scales, size_t t, size_t k, size_t k_padded)
 {
     size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 8; /* of all (T, K') numbers */
@@ -93,16 +94,17 @@ struct kern_codes kern_quantize(struct kern_ctx *ctx, const struct kern_linear *
             (const float *)a->x, out.codes, out.scales, w->k, w->k_padded);
     } else {
         size_t threads = a->t * w->k_padded / 8;
-        KERN_LAUNCH_CHAINED(ctx, quantize_blocks, dim3((unsigned)((threads + THREADS - 1) / THREADS)),
-            dim3(THREADS), 0, (const float *)a->x, out.codes, out.scales, a->t, w->k, w->k_padded);
+        KERN_LAUNCH_CHAINED(ctx, quantize_blocks,
+            dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS), 0,
+            (const float *)a->x, out.codes, out.scales, a->t, w->k, w->k_padded);
     }
     return out;
 }
 
 /* ---- rounding ------------------------------------------------------------------------------ */
 
-static __global__ void __launch_bounds__(THREADS) round_to_bf16(
-    const float *x, uint16_t *out, size_t count)
+__global__ void __launch_bounds__(THREADS)
+    round_to_bf16(const float *x, uint16_t *out, size_t count)
 {
     size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 4;
     kern_start_next();
@@ -123,15 +125,16 @@ const void *kern_rounded(struct kern_ctx *ctx, const struct kern_linear *a, void
     if (a->x_dtype == KERN_BF16) {
         return a->x;
     }
-    KERN_LAUNCH_CHAINED(ctx, round_to_bf16, dim3((unsigned)((count + 4 * THREADS - 1) / (4 * THREADS))),
-        dim3(THREADS), 0, (const float *)a->x, (uint16_t *)room, count);
+    KERN_LAUNCH_CHAINED(ctx, round_to_bf16,
+        dim3((unsigned)((count + 4 * THREADS - 1) / (4 * THREADS))), dim3(THREADS), 0,
+        (const float *)a->x, (uint16_t *)room, count);
     return room;
 }
 
 /* ---- what follows -------------------------------------------------------------------------- */
 
-static __global__ void __launch_bounds__(THREADS) finish(
-    const float *sums, const struct kern_epilogue out, size_t t0, size_t count)
+__global__ void __launch_bounds__(THREADS)
+    finish(const float *sums, const struct kern_epilogue out, size_t t0, size_t count)
 {
     size_t at = blockIdx.x * (size_t)THREADS + threadIdx.x;
     kern_start_next();
@@ -145,6 +148,6 @@ void kern_finish(
     struct kern_ctx *ctx, const struct kern_linear *a, const float *sums, size_t t0, size_t t)
 {
     size_t count = t * a->w->n;
-    KERN_LAUNCH_CHAINED(ctx, finish, dim3((unsigned)((count + THREADS - 1) / THREADS)), dim3(THREADS),
-        0, sums, kern_epilogue_of(a), t0, count);
+    KERN_LAUNCH_CHAINED(ctx, finish, dim3((unsigned)((count + THREADS - 1) / THREADS)),
+        dim3(THREADS), 0, sums, kern_epilogue_of(a), t0, count);
 }

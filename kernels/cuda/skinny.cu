@@ -11,6 +11,7 @@
  *
  * What a lane holds of K is what words.cuh says of the order of K: any, if x's is the same. */
 #include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/words.cuh"
 
 #define WARPS 8
@@ -30,8 +31,8 @@ struct skinny {
     struct kern_epilogue out;
 };
 
-/* What a warp has of x for one chunk: [0] rows g, [1] rows g + 8; Q4 has 128 numbers in two words of
- * 16 bytes. */
+/* What a warp has of x for one chunk: [0] rows g, [1] rows g + 8; Q4 has 128 numbers in two words
+ * of 16 bytes. */
 template <enum kind KIND> struct slice {
     uint4 part[2][KIND == Q4 ? 2 : 1];
 };
@@ -74,8 +75,8 @@ template <enum kind KIND>
 static __device__ __forceinline__ uint4 load_w(
     const struct skinny *a, const uint8_t *row, size_t chunk, int q)
 {
-    bool in = KIND == BF16 || KIND == BF16_OF_F32 ? chunk * 32 + (size_t)q * 8 < a->k
-                                                  : chunk < a->chunks;
+    bool in =
+        KIND == BF16 || KIND == BF16_OF_F32 ? chunk * 32 + (size_t)q * 8 < a->k : chunk < a->chunks;
     return in ? kern_load_once(row + chunk * CHUNK + (size_t)q * 16) : zeros();
 }
 
@@ -105,8 +106,8 @@ static __device__ __forceinline__ void load_w_scales(
 
 /* One block of 32 of a tile: exact sums, then both scales. Q4's codes are 16 times too large, which
  * finish takes off. */
-static __device__ __forceinline__ void add_block(float *sums, const uint32_t *x, const uint32_t *low,
-    uint32_t w0, uint32_t w1, const float x_scale[2], const float w_scale[2])
+static __device__ __forceinline__ void add_block(float *sums, const uint32_t *x,
+    const uint32_t *low, uint32_t w0, uint32_t w1, const float x_scale[2], const float w_scale[2])
 {
     int32_t c[4] = {0, 0, 0, 0};
     kern_mma_s8(c, x[0], low[0], x[1], low[1], w0, w1);
@@ -217,8 +218,8 @@ static __device__ __forceinline__ void add_chunk(const struct skinny *a,
         }
 #pragma unroll
         for (int tile = 0; tile < TILES; tile++) {
-            add_blocks<KIND>(a, sums[tile], &x, w[tile][c], n0 + (size_t)(tile * 8 + 2 * q), chunk,
-                scales);
+            add_blocks<KIND>(
+                a, sums[tile], &x, w[tile][c], n0 + (size_t)(tile * 8 + 2 * q), chunk, scales);
         }
     } else {
 #pragma unroll
@@ -233,7 +234,7 @@ template <enum kind KIND, int TILES, int TOKENS>
 __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
 {
     using sum_type = typename sum_of<KIND>::type;
-    __shared__ sum_type shared[WARPS * TOKENS * TILES * 8];
+    KERN_SHARED(sum_type, shared, WARPS * TOKENS * TILES * 8);
     size_t t0 = blockIdx.x % a.t_tiles * TOKENS, n0 = blockIdx.x / a.t_tiles * (TILES * 8);
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, g = lane / 4, q = lane % 4;
     sum_type sums[TILES][4] = {};
@@ -255,8 +256,7 @@ __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             size_t next = chunk + (size_t)(WARPS * CHUNKS + c);
-            add_chunk<KIND, TILES, TOKENS>(
-                &a, sums, w, c, chunk + (size_t)c, n0, t0 + (size_t)g);
+            add_chunk<KIND, TILES, TOKENS>(&a, sums, w, c, chunk + (size_t)c, n0, t0 + (size_t)g);
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
                 w[tile][c] = load_w<KIND>(&a, rows[tile], next, q);

@@ -302,7 +302,7 @@ void touched(const void *where, size_t bytes, enum emulate_access access)
     const char *at = (const char *)where;
     if (!inside || within(at, stacks, THREADS_MAX * STACK_BYTES)) {
         return;
-    } else if ((bytes & (bytes - 1)) == 0 && (uintptr_t)at % bytes != 0) {
+    } else if ((bytes & (bytes - 1)) == 0 && (uintptr_t)at % (bytes < 16 ? bytes : 16) != 0) {
         fault("an address that is not a multiple of %zu", bytes);
     }
     if (within(at, shared_memory, SHARED_BYTES)) {

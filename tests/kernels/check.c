@@ -166,6 +166,14 @@ void check_free(void *memory)
     }
 }
 
+void check_drop_cuda(struct check *check)
+{
+    if (pinning) {
+        kern_ctx_destroy(&check->contexts[--check->contexts_count]);
+        pinning = NULL;
+    }
+}
+
 /* ---- device memory ------------------------------------------------------------------------- */
 
 void check_done(struct kern_ctx *ctx)

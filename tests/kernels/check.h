@@ -37,6 +37,9 @@ float *check_filled(struct check *check, size_t count, size_t shift);
 void *check_bytes(size_t bytes, size_t shift); /* 0xff */
 void check_free(void *memory);
 
+/* Destroy the context of cuda again. No memory of a check_ function may be left. */
+void check_drop_cuda(struct check *check);
+
 /* Wait for ctx; the test fails when an operation did. */
 void check_done(struct kern_ctx *ctx);
 

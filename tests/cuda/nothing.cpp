@@ -1,0 +1,1 @@
+/* meson wants a source beside objects. */
