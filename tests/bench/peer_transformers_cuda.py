@@ -5,7 +5,9 @@
 
 Prints lines for bench_inference --peers: bf16, a static cache, the decoding step compiled with
 torch.compile (CUDA graphs), greedy. Prompts are of 512 tokens; reading is timed at 512 and 4,096.
-Made for transformers 5.24. Takes about three minutes for all of it, most of them torch.compile's: once --seconds have passed,
+Made for transformers 5.24.
+
+Takes about three minutes for all of it, most of them torch.compile's: once --seconds have passed,
 the batches that are left run as they are, and their lines say so.
 """
 from __future__ import annotations
