@@ -82,6 +82,9 @@ void kern_parallel(
  * do nothing, and is told by kern_sync (and by every function here that returns a status). Where
  * the context is not cuda all is done on return. */
 
+/* Is device memory the process's own, so that what lies in it may be read in place? */
+bool kern_memory_is_host(const struct kern_ctx *ctx);
+
 /* 256-byte aligned, not cleared. NO_MEMORY says how much was asked for and how much there is. */
 MEMOS_MUST_USE enum memos_status kern_alloc(
     struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);
@@ -104,11 +107,13 @@ MEMOS_MUST_USE enum memos_status kern_download(
  * kern_reset must follow). */
 MEMOS_MUST_USE enum memos_status kern_sync(struct kern_ctx *ctx, struct memos_error *err);
 /* Begin again after the device failed. What was in device memory is gone, in all contexts of the
- * process on that device: release all memory, matrices and graphs made with this context before
- * (which touches nothing on a device that failed), then make and fill them anew. Other contexts
- * tell the same IO error at their next kern_sync and are reset the same way; none may be in use
- * meanwhile. IO: the device does not come back to this process, which must be started again. Host
- * memory of kern_host_alloc is gone, too. Does nothing where the context is not cuda. */
+ * process on that device, as is memory of kern_host_alloc: release all memory made with this
+ * context before (which touches nothing on a device that failed); matrices and graphs may be freed
+ * before or after; then make and fill all anew. Other contexts tell the same IO error at their next
+ * kern_sync and are reset the same way; none may be in use meanwhile. IO: the device does not come
+ * back to this process, which must be started again: so it is after a kernel that touched memory
+ * that is not there (CUDA 13 keeps such an error until the process ends). Does nothing where the
+ * context is not cuda. */
 MEMOS_MUST_USE enum memos_status kern_reset(struct kern_ctx *ctx, struct memos_error *err);
 /* Bytes of the device's memory that are free and there are; the host's on other backends. */
 void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
@@ -167,8 +172,8 @@ MEMOS_MUST_USE enum memos_status kern_matrix_pack(struct kern_ctx *ctx, enum ker
     struct memos_error *err);
 void kern_matrix_free(struct kern_matrix **matrix); /* takes NULL */
 size_t kern_matrix_bytes(const struct kern_matrix *matrix);
-enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix); /* what it was packed as */
 void kern_matrix_shape(const struct kern_matrix *matrix, size_t *out_n, size_t *out_k);
+enum kern_dtype kern_matrix_dtype(const struct kern_matrix *matrix); /* what it was packed as */
 /* The rows where they lie row-major and unchanged in device memory (dtype in *out_dtype), so that a
  * table of embeddings can be the same memory; NULL when this backend lays them out otherwise. */
 const void *kern_matrix_rows(const struct kern_matrix *matrix, enum kern_dtype *out_dtype);

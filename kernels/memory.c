@@ -135,6 +135,11 @@ static void host_memory(uint64_t *out_free, uint64_t *out_total)
     }
 }
 
+bool kern_memory_is_host(const struct kern_ctx *ctx)
+{
+    return !ctx->ops->device;
+}
+
 void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total)
 {
     if (device_of(ctx)) {

@@ -1,6 +1,6 @@
 #include "paramem/bert.h"
 
-#include "paramem/bert_weights.h"
+#include "paramem/weights.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,9 +55,9 @@ static float *vector_take(struct paramem_bert *bert, size_t count)
 static void vector_copy(
     struct paramem_loader *loader, const char *name, size_t index, size_t count, float *out)
 {
-    const struct paramem_tensor *tensor = paramem_loader_get(loader, name, index, 0, count);
+    const struct paramem_weight *tensor = paramem_loader_get(loader, name, index, 0, count);
     if (tensor) {
-        kern_to_f32(paramem_loader_dtype(tensor), tensor->data, out, count);
+        kern_to_f32(tensor->dtype, tensor->data, out, count);
     }
 }
 
@@ -80,12 +80,12 @@ static void table_load(struct paramem_bert *bert, struct paramem_loader *loader,
     const char *name, size_t rows)
 {
     size_t hidden = bert->config.hidden;
-    const struct paramem_tensor *tensor = paramem_loader_get(loader, name, 0, rows, hidden);
+    const struct paramem_weight *tensor = paramem_loader_get(loader, name, 0, rows, hidden);
     if (!tensor) {
         return;
     }
     bert->bytes += tensor->count * sizeof(float);
-    if (tensor->dtype == PARAMEM_F32) {
+    if (tensor->dtype == KERN_F32) {
         bert->tables[table] = tensor->data;
         return;
     }
@@ -94,7 +94,7 @@ static void table_load(struct paramem_bert *bert, struct paramem_loader *loader,
         no_memory(loader, tensor->count * sizeof(float));
         return;
     }
-    kern_to_f32(paramem_loader_dtype(tensor), tensor->data, bert->made[table], tensor->count);
+    kern_to_f32(tensor->dtype, tensor->data, bert->made[table], tensor->count);
     bert->tables[table] = bert->made[table];
 }
 
@@ -102,12 +102,12 @@ static void matrix_load(struct paramem_bert *bert, struct paramem_loader *loader
     enum kern_dtype to, const char *name, size_t index, size_t n, size_t k,
     struct kern_matrix **out)
 {
-    const struct paramem_tensor *tensor = paramem_loader_get(loader, name, index, n, k);
+    const struct paramem_weight *tensor = paramem_loader_get(loader, name, index, n, k);
     if (!tensor) {
         return;
     }
-    loader->status = kern_matrix_pack(
-        bert->ctx, to, paramem_loader_dtype(tensor), tensor->data, n, k, out, loader->err);
+    loader->status =
+        kern_matrix_pack(bert->ctx, to, tensor->dtype, tensor->data, n, k, out, loader->err);
     if (loader->status == MEMOS_OK) {
         bert->bytes += kern_matrix_bytes(*out);
     }
@@ -122,35 +122,23 @@ static void qkv_load(struct paramem_bert *bert, struct paramem_loader *loader, e
         "encoder.layer.%zu.attention.self.value.weight"};
     static const char *const biases[] = {"encoder.layer.%zu.attention.self.query.bias",
         "encoder.layer.%zu.attention.self.key.bias", "encoder.layer.%zu.attention.self.value.bias"};
-    size_t hidden = bert->config.hidden, bytes = 0;
-    const struct paramem_tensor *parts[3] = {NULL};
+    size_t hidden = bert->config.hidden;
+    struct kern_part parts[3];
     float *bias = vector_take(bert, 3 * hidden);
 
     for (size_t i = 0; i < 3; i++) {
-        parts[i] = paramem_loader_get(loader, names[i], index, hidden, hidden);
+        const struct paramem_weight *weight =
+            paramem_loader_get(loader, names[i], index, hidden, hidden);
         vector_copy(loader, biases[i], index, hidden, bias + i * hidden);
-        bytes += parts[i] ? parts[i]->bytes : 0;
+        if (weight) {
+            parts[i] = (struct kern_part){.from = weight->dtype, .data = weight->data, .n = hidden};
+        }
     }
     layer->qkv_bias = bias;
-    if (loader->status != MEMOS_OK) {
-        return;
+    if (loader->status == MEMOS_OK) {
+        loader->status =
+            kern_matrix_pack_parts(bert->ctx, to, parts, 3, hidden, &layer->qkv, loader->err);
     }
-    if (parts[1]->dtype != parts[0]->dtype || parts[2]->dtype != parts[0]->dtype) {
-        loader->status = memos_fail(loader->err, MEMOS_UNSUPPORTED,
-            "layer %zu: query, key and value have several dtypes", index);
-        return;
-    }
-    uint8_t *joined = malloc(bytes);
-    if (!joined) {
-        no_memory(loader, bytes);
-        return;
-    }
-    for (size_t i = 0; i < 3; i++) {
-        memcpy(joined + i * parts[0]->bytes, parts[i]->data, parts[0]->bytes);
-    }
-    loader->status = kern_matrix_pack(bert->ctx, to, paramem_loader_dtype(parts[0]), joined,
-        3 * hidden, hidden, &layer->qkv, loader->err);
-    free(joined);
     if (loader->status == MEMOS_OK) {
         bert->bytes += kern_matrix_bytes(layer->qkv);
     }
@@ -182,9 +170,9 @@ static void weights_load(
     const struct paramem_config *config = &bert->config;
 
     /* A model with a head keeps its encoder under "bert.". */
-    if (!paramem_tensors_find(loader->tensors, "embeddings.word_embeddings.weight")) {
+    if (!paramem_loader_has(loader, "embeddings.word_embeddings.weight")) {
         loader->prefix = "bert.";
-        if (!paramem_tensors_find(loader->tensors, "bert.embeddings.word_embeddings.weight")) {
+        if (!paramem_loader_has(loader, "embeddings.word_embeddings.weight")) {
             loader->prefix = "";
         }
     }
@@ -262,12 +250,15 @@ static enum memos_status bert_fill(
     if (!bert->layers || !bert->vectors) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu layers", config->layers);
     }
-    struct paramem_loader loader =
-        paramem_loader_make(options->tensors, 5 + 16 * config->layers, err);
+    struct paramem_loader loader = paramem_loader_make(
+        paramem_weight_of_tensors, options->tensors, 5 + 16 * config->layers, err);
     if (loader.status == MEMOS_OK) {
         weights_load(bert, &loader, options->weights);
     }
-    enum memos_status status = paramem_loader_check(&loader, bert->ctx, bert->digest);
+    enum memos_status status = paramem_loader_check(&loader, bert->ctx, loader.used_count);
+    if (status == MEMOS_OK) {
+        paramem_loader_digest(&loader, bert->digest);
+    }
     paramem_loader_finish(&loader);
     return status == MEMOS_OK ? room_make(bert, err) : status;
 }

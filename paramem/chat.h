@@ -14,16 +14,6 @@
 
 #include <jansson.h>
 
-enum paramem_chat_kind {
-    PARAMEM_CHATML = 1,
-    PARAMEM_CHAT_LLAMA2,
-    PARAMEM_CHAT_LLAMA3,
-    PARAMEM_CHAT_LLAMA31,
-    PARAMEM_CHAT_MISTRAL,
-    PARAMEM_CHAT_QWEN25,
-    PARAMEM_CHAT_QWEN3,
-    PARAMEM_CHAT_SMOLLM2,
-};
 
 struct paramem_chat; /* a template that was recognised */
 

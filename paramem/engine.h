@@ -1,22 +1,28 @@
 /* Generation with a host model: requests come and go, all that run share each forward pass.
  *
  * A step is one forward pass over a batch: every sequence that decodes gives one token, and what is
- * left of tokens_step is filled with chunks of prompts that still have to be read. Keys and values
- * are kept in pages of KERN_PAGE_TOKENS tokens (Kwon et al., arXiv 2309.06180); whole pages of
- * prompts are kept by the hash of what they hold and all before it, so that a common beginning is
- * computed once and lies once; pages that nobody uses go by age.
+ * left of tokens_step is filled with chunks of prompts that still have to be read, the oldest
+ * request's first (Agrawal et al., arXiv 2308.16369). Keys and values are kept in pages of
+ * KERN_PAGE_TOKENS tokens (Kwon et al., arXiv 2309.06180). Whole pages are kept by the hash of what
+ * they hold and all before it, so that a common beginning is computed once and lies once; pages
+ * that nobody uses go by age. When there is no page for a token, the youngest request gives its
+ * pages back, waits, and is read again with the tokens that it has: these do not change.
  *
  * The same seed gives the same tokens, alone or in a batch, whatever the chunks: sums of a row do
- * not depend on other rows.
+ * not depend on other rows, and the draw of token i is a function of the seed and i. On cuda sums
+ * do depend on the number of rows in the last bits, so that there it holds but for near ties.
  *
- * Threads: an engine belongs to one thread at a time; paramem_engine_cancel and _wake may be called
- * by any thread. Callbacks run inside paramem_engine_step, on its thread; they may submit and
- * cancel.
+ * Memory: all that a step needs is made at create; submit makes what its request needs; a step
+ * allocates nothing.
+ *
+ * Threads: an engine belongs to one thread at a time; paramem_engine_cancel may be called by any
+ * thread. Callbacks run inside paramem_engine_step (and destroy), on its thread; they may submit
+ * and cancel, and nothing else.
  *
  * Errors: INVALID (a token out of range, sampling out of range), TOO_LARGE (prompt and max_tokens
- * exceed the context, and the request's policy is to refuse), LIMIT (the queue is full), NO_MEMORY
- * (says what was needed), IO (the device failed: all running requests end with it; paramem_engine
- * is then good again). */
+ * exceed the context, and the request's policy is to refuse), BUSY (the queue is full), NO_MEMORY
+ * (says what was needed), IO (the device failed and lost the weights: every request ends as FAILED,
+ * and more are refused; destroy engine and model, call kern_reset, open the model again). */
 #ifndef PARAMEM_ENGINE_H
 #define PARAMEM_ENGINE_H
 
@@ -28,9 +34,10 @@ struct paramem_engine;
 
 struct paramem_engine_options {
     struct paramem_model *model; /* borrowed; one engine at a time */
-    enum kern_dtype kv;          /* F32, F16, BF16, E4M3; 0: BF16 on bf16 weights, else F32 */
+    enum kern_dtype kv;          /* F32, F16, BF16, E4M3; 0: F32 on float32 weights, else BF16 */
     size_t kv_bytes;             /* of pages; 0: as many as sequences_max contexts need, at most a
-                                    quarter of the free memory */
+                                    quarter of the free memory. A request's context is at most what
+                                    they hold */
     size_t sequences_max;        /* that run at once; 0: 16 */
     size_t tokens_step;          /* of one forward pass; 0: 512 */
     size_t requests_max;         /* that wait; 0: 1,024 */
@@ -47,10 +54,12 @@ enum paramem_finish {
     PARAMEM_FINISH_FAILED, /* see err */
 };
 
+/* When prompt and max_tokens do not fit the context. */
 enum paramem_overflow {
     PARAMEM_OVERFLOW_REFUSE,   /* TOO_LARGE at submit */
-    PARAMEM_OVERFLOW_CUT_FRONT /* the prompt's first tokens are dropped (a bos stays); told in
-                                  result */
+    PARAMEM_OVERFLOW_CUT_FRONT /* the prompt's first tokens are dropped (a bos stays) until they do;
+                                  of max_tokens 0, until a quarter of the context is left. Told in
+                                  the result. TOO_LARGE when max_tokens leaves no prompt */
 };
 
 struct paramem_bias {
@@ -64,13 +73,16 @@ struct paramem_sampling {
     size_t top_k;       /* 0: no limit */
     float repetition;   /* 0 or 1: none; over prompt and answer */
     uint64_t seed;
-    const struct paramem_bias *biases;
+    const struct paramem_bias *biases; /* added to logits; an id stands once; -INFINITY forbids */
     size_t biases_count;
 };
 
+/* A stop id is told too, as the last token: with its logprob, and with no text of its own. */
 struct paramem_token {
     uint32_t id;
-    struct memos_bytes text; /* what it completes; whole characters; may be empty */
+    struct memos_bytes text; /* what it completes: whole characters that no stop string can take
+                                back; may be empty. With a request's last token comes what was held
+                                back, if it ended by itself */
     float logprob;
     size_t top_count;
     const uint32_t *top_ids; /* largest first */
@@ -79,12 +91,17 @@ struct paramem_token {
 
 struct paramem_result {
     enum paramem_finish finish;
-    size_t prompt_tokens, cached_tokens, cut_tokens, tokens;
+    size_t prompt_tokens; /* after the cut */
+    size_t cached_tokens; /* of these, found in the cache */
+    size_t cut_tokens, tokens;
     const char *stop_string;                /* which, or NULL */
     uint64_t queued_us, first_us, total_us; /* waiting, to the first token, all */
     enum memos_status status;
     const struct memos_error *err; /* FAILED only */
 };
+
+#define PARAMEM_STOPS_MAX 64
+#define PARAMEM_STOP_BYTES 1024
 
 struct paramem_request {
     const uint32_t *prompt; /* copied by submit, as is all below */
@@ -94,9 +111,9 @@ struct paramem_request {
     const uint32_t *stop_ids; /* beside the model's own, unless no_model_stops */
     size_t stop_ids_count;
     bool no_model_stops;
-    const char *const *stops; /* strings; the answer ends before them */
-    size_t stops_count;
-    size_t top; /* logprobs of so many alternatives, at most KERN_TOP_MAX */
+    const char *const *stops; /* strings of 1 to PARAMEM_STOP_BYTES; the answer ends before them */
+    size_t stops_count;       /* at most PARAMEM_STOPS_MAX */
+    size_t top;               /* logprobs of so many alternatives, at most KERN_TOP_MAX */
     enum paramem_overflow overflow;
     uint64_t deadline_us; /* on the clock's mono_us; 0: none */
     /* Each token, then once the end. Views die on return. */
@@ -120,13 +137,22 @@ MEMOS_MUST_USE enum memos_status paramem_engine_step(
     struct paramem_engine *engine, bool *out_more, struct memos_error *err);
 
 /* Log probabilities of ids[1..] given what stands before each: out (count - 1) float32 in host
- * memory. Windows of the context length that overlap by `overlap` tokens when ids are more than the
- * context. Runs at once, whatever else is queued. */
+ * memory; count at least 2. When ids are more than the context, windows of its length are read,
+ * each beginning `overlap` tokens (less than the context) before the end of the one before: a token
+ * is told by the first window that can, with at least overlap + 1 tokens before it (all of them in
+ * the first window). Runs at once, whatever else is queued; requests may lose their pages to it, as
+ * to one another. */
 MEMOS_MUST_USE enum memos_status paramem_engine_score(struct paramem_engine *engine,
     const uint32_t *ids, size_t count, size_t overlap, float *out, struct memos_error *err);
 
+/* Tokens that a request of this engine may have, prompt and answer. */
+size_t paramem_engine_context(const struct paramem_engine *engine);
+
 struct paramem_engine_stats {
-    uint64_t steps, prompt_tokens, cached_tokens, tokens, requests, cancelled, failed;
+    uint64_t steps;
+    uint64_t prompt_tokens; /* computed, again after a preemption too */
+    uint64_t cached_tokens, tokens, requests, preempted;
+    uint64_t cancelled, failed; /* deadlines are among the cancelled */
     size_t running, waiting, pages_total, pages_used, pages_cached;
     uint64_t weight_bytes, kv_bytes, workspace_bytes;
 };

@@ -24,7 +24,7 @@ void paramem_gguf_close(struct paramem_gguf **gguf); /* takes NULL */
 
 enum paramem_gguf_type {
     PARAMEM_GGUF_COUNT = 1, /* any whole number, not negative */
-    PARAMEM_GGUF_INTEGER,   /* any whole number below 0 */
+    PARAMEM_GGUF_INTEGER,   /* any whole number below 0; item_type: of signed numbers */
     PARAMEM_GGUF_REAL,
     PARAMEM_GGUF_BOOL,
     PARAMEM_GGUF_TEXT,
@@ -45,8 +45,8 @@ struct paramem_gguf_value {
 /* NULL: there is none. */
 const struct paramem_gguf_value *paramem_gguf_find(
     const struct paramem_gguf *gguf, const char *key);
-/* Item `index` of an array of texts, or of numbers (as count, integer and real are); text empty and
- * real 0 when it is of another type. Constant time. */
+/* Item `index` < items of an array of texts, or of numbers (bools are 0 and 1); the text is empty
+ * and the number 0 when it is of another type. Numbers are exact below 2^53. Constant time. */
 struct memos_bytes paramem_gguf_text_at(const struct paramem_gguf_value *array, size_t index);
 double paramem_gguf_real_at(const struct paramem_gguf_value *array, size_t index);
 
@@ -58,6 +58,8 @@ struct paramem_gguf_tensor {
     size_t count, bytes;
     const void *data;
 };
+/* "Q5_K", also of types that cannot be used; static. */
+const char *paramem_gguf_type_name(uint32_t type_number);
 size_t paramem_gguf_tensors(const struct paramem_gguf *gguf);
 const struct paramem_gguf_tensor *paramem_gguf_tensor_at(
     const struct paramem_gguf *gguf, size_t index);

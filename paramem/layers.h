@@ -27,9 +27,10 @@ struct paramem_model {
     const float *final_norm;
     struct kern_matrix *head; /* (vocab, hidden) */
     struct kern_rope rope;
-    struct paramem_tokenizer *tokenizer; /* owned */
+    struct paramem_tokenizer *tokenizer; /* owned; NULL: ids only */
     struct paramem_model_info info;
-    struct paramem_model_files *files; /* model.c's own: maps, memory to release */
+    struct paramem_model_files *files; /* maps (paramem/model_files.h) */
+    void *memory[4];                   /* model.c's own, to release */
 };
 
 #endif

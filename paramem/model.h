@@ -6,7 +6,14 @@
  * "qwen2", "qwen3". Another is refused by name with the list of those that work.
  *
  * Weights are mapped, checked (presence, shape, dtype, finite) and packed once for the context's
- * products; the map is closed afterwards but for what is read in place (embeddings on a CPU).
+ * products, layer by layer; the pages of what was packed are given back, so that a model is in
+ * memory once. Embeddings are read in place from the map on a CPU, which stays open for them.
+ *
+ * As stored means: BF16, Q8_0, Q4_0, Q4_K, Q6_K and F32 as they are; F16 as F32, since no product
+ * here has f16 factors and bf16 would lose three of its bits. Query, key and value are one matrix,
+ * gate and up another: where a file gives their parts several types (Q4_K_M has every second
+ * layer's value in Q6_K), blocks become Q8_0 (the finest, whose rounding is far below that of what
+ * it holds), others F32.
  *
  * Threads: read-only after open; used by one engine at a time, on its kern_ctx.
  *
@@ -70,7 +77,8 @@ struct paramem_model_options {
     struct kern_ctx *ctx;       /* borrowed for as long as the model lives */
     enum kern_dtype weights;    /* 0: as stored (F16 as F32); else F32, BF16, I8, Q8_0, Q4_0 */
     size_t context_max;         /* positions that rotary tables are made for; 0: the model's own */
-    paramem_progress *progress; /* or NULL */
+    bool ids_only;              /* no tokenizer is opened: for tests and benchmarks */
+    paramem_progress *progress; /* or NULL; told after every layer */
     void *self;
 };
 
@@ -87,12 +95,18 @@ struct paramem_model_info {
     const char *chat_template; /* NULL: the files have none */
     const struct paramem_decoder_config *config;
     size_t context_max;
-    uint64_t parameters, weight_bytes; /* in memory */
+    uint64_t parameters;     /* tied ones once */
+    uint64_t weight_bytes;   /* of all in memory, and of the table of embeddings where it lies */
     uint8_t fingerprint[32]; /* BLAKE2b-256 over architecture, its numbers, weights as stored and
                                 tokenizer: what is bound to a model carries it */
 };
 /* Texts live as long as the model. */
 void paramem_model_describe(const struct paramem_model *model, struct paramem_model_info *out);
+
+/* The 32 bytes of info.fingerprint, from the files alone: every weight is read and checked, nothing
+ * is packed. progress may be NULL. */
+MEMOS_MUST_USE enum memos_status paramem_model_fingerprint(const char *path,
+    paramem_progress *progress, void *self, uint8_t out[32], struct memos_error *err);
 
 /* Read the configuration alone, nothing mapped but headers: for `model show` and for planning. */
 struct paramem_model_summary {

@@ -15,6 +15,8 @@
 
 #include "paramem/encoder.h"
 
+#include <stdatomic.h>
+
 enum retrieval_encoder_source {
     RETRIEVAL_ENCODER_NGRAMS = 1,
     RETRIEVAL_ENCODER_FOLDER,
@@ -32,6 +34,9 @@ struct retrieval_encoder_options {
         size_t batch_max;   /* texts in one request; 0: 32 */
         int64_t timeout_ms; /* of one try; 0: 10000 */
         unsigned tries_max; /* 0: 3 */
+        /* When it becomes true, opening and encoding end with CANCELLED in a moment. Borrowed for
+         * the encoder's life; NULL: none. */
+        const atomic_bool *stop;
     } endpoint;
 };
 

@@ -28,6 +28,7 @@ enum {
 #define TEXT_BYTES_MAX ((size_t)64 << 10)
 /* One request; a text that is larger by itself cannot be. */
 #define BATCH_BYTES_MAX ((size_t)1 << 20)
+#define LOOK_MS 200 /* so often whether it is time to stop; an interrupt wakes at once */
 #define REQUEST_BYTES_MAX (BATCH_BYTES_MAX * 8) /* each byte may become six */
 
 struct retrieval_endpoint {
@@ -42,6 +43,7 @@ struct retrieval_endpoint {
     unsigned tries_max;
     struct memos_buffer request, answer;
     atomic_bool interrupted;
+    const atomic_bool *stop; /* the caller's; NULL: there is none */
 };
 
 /* What one try came to. */
@@ -207,6 +209,7 @@ enum memos_status retrieval_endpoint_create(const struct retrieval_encoder_optio
         options->endpoint.timeout_ms > 0 ? options->endpoint.timeout_ms : TIMEOUT_USUAL_MS;
     endpoint->request = memos_buffer_make(REQUEST_BYTES_MAX);
     endpoint->answer = memos_buffer_make(RETRIEVAL_ANSWER_BYTES_MAX);
+    endpoint->stop = options->endpoint.stop;
     atomic_init(&endpoint->interrupted, false);
     enum memos_status status = prepare(endpoint, options, err);
     if (status != MEMOS_OK) {
@@ -269,6 +272,11 @@ void retrieval_endpoint_interrupt(struct retrieval_endpoint *endpoint)
 
 /* ---- asking -------------------------------------------------------------------------------- */
 
+static bool interrupted(const struct retrieval_endpoint *endpoint)
+{
+    return atomic_load(&endpoint->interrupted) || (endpoint->stop && atomic_load(endpoint->stop));
+}
+
 static enum memos_status fail_interrupted(struct memos_error *err)
 {
     return memos_fail(err, MEMOS_CANCELLED, "the encoder was told to stop");
@@ -281,9 +289,9 @@ static CURLcode drive(struct retrieval_endpoint *endpoint)
     while (running > 0) {
         CURLMcode failed = curl_multi_perform(endpoint->multi, &running);
         if (failed == CURLM_OK && running > 0) {
-            failed = curl_multi_poll(endpoint->multi, NULL, 0, 1000, NULL);
+            failed = curl_multi_poll(endpoint->multi, NULL, 0, LOOK_MS, NULL);
         }
-        if (failed != CURLM_OK || atomic_load(&endpoint->interrupted)) {
+        if (failed != CURLM_OK || interrupted(endpoint)) {
             return CURLE_ABORTED_BY_CALLBACK;
         }
     }
@@ -323,9 +331,11 @@ static enum memos_status back_off(struct retrieval_endpoint *endpoint,
                       : BACKOFF_MAX_MS;
     }
     wait_ms = wait_ms < BACKOFF_MAX_MS ? wait_ms : BACKOFF_MAX_MS;
-    /* returns early only when it is woken, by an interrupt */
-    (void)curl_multi_poll(endpoint->multi, NULL, 0, (int)wait_ms, NULL);
-    return atomic_load(&endpoint->interrupted) ? fail_interrupted(err) : MEMOS_OK;
+    for (; wait_ms > 0 && !interrupted(endpoint); wait_ms -= LOOK_MS) {
+        (void)curl_multi_poll(
+            endpoint->multi, NULL, 0, (int)(wait_ms < LOOK_MS ? wait_ms : LOOK_MS), NULL);
+    }
+    return interrupted(endpoint) ? fail_interrupted(err) : MEMOS_OK;
 }
 
 /* What a try came to, as a status; OK: an answer is there, to be read. */
@@ -333,7 +343,7 @@ static enum memos_status judge(
     struct retrieval_endpoint *endpoint, const struct outcome *outcome, struct memos_error *err)
 {
     const char *host = endpoint->host;
-    if (atomic_load(&endpoint->interrupted)) {
+    if (interrupted(endpoint)) {
         return fail_interrupted(err);
     } else if (endpoint->answer.failed) {
         return memos_fail(err, MEMOS_CORRUPT, "%s answers with more than %zu MiB", host,

@@ -8,11 +8,11 @@
  * by 7 is the float16 of the same value times 2^-8, subnormal numbers included. e5m2 is the upper
  * half of a float16. */
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/scan_rows.h"
 #include "kernels/cpu/vector.h"
 
 #include <string.h>
 
-#define ROWS 4
 #define STEP 32 /* numbers at a time */
 #define AHEAD 2048
 
@@ -69,7 +69,7 @@ INLINE void decode(enum kern_dtype dtype, const char *at, __m256 out[4])
 }
 
 INLINE void dot_step(enum kern_dtype dtype, const char *const *rows, const size_t count, size_t at,
-    const float *query, __m256 sums[ROWS][2])
+    const float *query, __m256 sums[SCAN_ROWS][2])
 {
 #pragma GCC unroll 4
     for (size_t r = 0; r < count; r++) {
@@ -87,7 +87,7 @@ INLINE void dots(enum kern_dtype dtype, const char *const *rows, const size_t co
     const float *query, float *out)
 {
     size_t bytes = kern_dtype_bytes(dtype), i = 0;
-    __m256 sums[ROWS][2];
+    __m256 sums[SCAN_ROWS][2];
 #pragma GCC unroll 4
     for (size_t r = 0; r < count; r++) {
         sums[r][0] = sums[r][1] = _mm256_setzero_ps();
@@ -100,8 +100,8 @@ INLINE void dots(enum kern_dtype dtype, const char *const *rows, const size_t co
         dot_step(dtype, rows, count, i * bytes, query + i, sums);
     }
     if (i < k) {
-        char rests[ROWS][STEP * sizeof(float)] = {{0}};
-        const char *at[ROWS];
+        char rests[SCAN_ROWS][STEP * sizeof(float)] = {{0}};
+        const char *at[SCAN_ROWS];
         float rest[STEP] = {0};
         memcpy(rest, query + i, (k - i) * sizeof *rest);
         for (size_t r = 0; r < count; r++) {
@@ -116,56 +116,10 @@ INLINE void dots(enum kern_dtype dtype, const char *const *rows, const size_t co
     }
 }
 
-INLINE void scan(enum kern_dtype dtype, const char *codes, const float *scales,
-    const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores)
-{
-    size_t row_bytes = k * kern_dtype_bytes(dtype);
-    float unit = dtype == KERN_E4M3 ? 256.0F : 1.0F;
-    for (size_t i = 0; i < count; i += ROWS) {
-        size_t group = count - i < ROWS ? count - i : ROWS;
-        const char *rows[ROWS];
-        size_t numbers[ROWS];
-        float out[ROWS];
-        for (size_t r = 0; r < group; r++) {
-            numbers[r] = rows_index ? rows_index[i + r] : i + r;
-            rows[r] = codes + numbers[r] * row_bytes;
-        }
-        if (group == ROWS) {
-            dots(dtype, rows, ROWS, k, query, out);
-        } else {
-            for (size_t r = 0; r < group; r++) {
-                dots(dtype, rows + r, 1, k, query, out + r);
-            }
-        }
-        for (size_t r = 0; r < group; r++) {
-            scores[i + r] = out[r] * (scales ? unit * scales[numbers[r]] : unit);
-        }
-    }
-}
+SCAN_DOTS_TABLE(dots_of);
 
 void kern_cpu_scan(enum kern_dtype dtype, const void *codes, const float *scales,
     const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores)
 {
-    switch (dtype) {
-    case KERN_F32:
-        scan(KERN_F32, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_F16:
-        scan(KERN_F16, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_BF16:
-        scan(KERN_BF16, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_E4M3:
-        scan(KERN_E4M3, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_E5M2:
-        scan(KERN_E5M2, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_I8:
-        scan(KERN_I8, codes, scales, rows_index, count, k, query, scores);
-        break;
-    default: /* kern_scan lets no blocks pass */
-        break;
-    }
+    scan_rows(&dots_of[dtype], dtype, codes, scales, rows_index, count, k, query, scores);
 }

@@ -1,9 +1,9 @@
 /* As scan.c, 16 numbers at a time and with a mask for the rest of a row. */
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/scan_rows.h"
 
 #include <immintrin.h>
 
-#define ROWS 4
 #define LANES 16
 #define AHEAD 2048
 
@@ -39,7 +39,7 @@ INLINE void dots(enum kern_dtype dtype, const char *const *rows, const size_t co
     const float *query, float *out)
 {
     size_t bytes = kern_dtype_bytes(dtype);
-    __m512 sums[ROWS];
+    __m512 sums[SCAN_ROWS];
 #pragma GCC unroll 4
     for (size_t r = 0; r < count; r++) {
         sums[r] = _mm512_setzero_ps();
@@ -59,56 +59,10 @@ INLINE void dots(enum kern_dtype dtype, const char *const *rows, const size_t co
     }
 }
 
-INLINE void scan(enum kern_dtype dtype, const char *codes, const float *scales,
-    const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores)
-{
-    size_t row_bytes = k * kern_dtype_bytes(dtype);
-    float unit = dtype == KERN_E4M3 ? 256.0F : 1.0F;
-    for (size_t i = 0; i < count; i += ROWS) {
-        size_t group = count - i < ROWS ? count - i : ROWS;
-        const char *rows[ROWS];
-        size_t numbers[ROWS];
-        float out[ROWS];
-        for (size_t r = 0; r < group; r++) {
-            numbers[r] = rows_index ? rows_index[i + r] : i + r;
-            rows[r] = codes + numbers[r] * row_bytes;
-        }
-        if (group == ROWS) {
-            dots(dtype, rows, ROWS, k, query, out);
-        } else {
-            for (size_t r = 0; r < group; r++) {
-                dots(dtype, rows + r, 1, k, query, out + r);
-            }
-        }
-        for (size_t r = 0; r < group; r++) {
-            scores[i + r] = out[r] * (scales ? unit * scales[numbers[r]] : unit);
-        }
-    }
-}
+SCAN_DOTS_TABLE(dots_of);
 
 void kern_cpu_scan_avx512(enum kern_dtype dtype, const void *codes, const float *scales,
     const uint32_t *rows_index, size_t count, size_t k, const float *query, float *scores)
 {
-    switch (dtype) {
-    case KERN_F32:
-        scan(KERN_F32, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_F16:
-        scan(KERN_F16, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_BF16:
-        scan(KERN_BF16, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_E4M3:
-        scan(KERN_E4M3, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_E5M2:
-        scan(KERN_E5M2, codes, scales, rows_index, count, k, query, scores);
-        break;
-    case KERN_I8:
-        scan(KERN_I8, codes, scales, rows_index, count, k, query, scores);
-        break;
-    default: /* kern_scan lets no blocks pass */
-        break;
-    }
+    scan_rows(&dots_of[dtype], dtype, codes, scales, rows_index, count, k, query, scores);
 }

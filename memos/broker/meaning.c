@@ -25,10 +25,10 @@ struct broker_meaning {
     struct broker_backfill *backfill;
     pthread_t opener; /* tries an endpoint until it answers */
     bool has_opener;
-    pthread_mutex_t lock; /* Sync: of stopping and why_not */
+    pthread_mutex_t lock; /* Sync: of why_not, and of waiting for a change of stopping */
     pthread_cond_t changed;
-    bool stopping;
-    char why_not[160]; /* the endpoint cannot be used */
+    atomic_bool stopping; /* an endpoint that is being asked looks at it, too */
+    char why_not[160];    /* the endpoint cannot be used */
 };
 
 static struct retrieval_embedder *embedder_of(const struct broker_meaning *meaning)
@@ -400,8 +400,9 @@ static enum memos_status key_read(
 }
 
 static enum memos_status open_encoder(
-    const struct broker_config *config, struct retrieval_encoder **out, struct memos_error *err)
+    const struct broker_meaning *meaning, struct retrieval_encoder **out, struct memos_error *err)
 {
+    const struct broker_config *config = meaning->broker->options.config;
     struct retrieval_encoder_spec *spec = calloc(1, sizeof *spec);
     struct retrieval_encoder_options options;
     char key[KEY_FILE_BYTES_MAX] = "";
@@ -411,6 +412,7 @@ static enum memos_status open_encoder(
     if (status == MEMOS_OK) {
         retrieval_encoder_spec_options(spec, &options);
         options.folder.kern.threads = (unsigned)config->encoder_threads;
+        options.endpoint.stop = &meaning->stopping;
     }
     if (status == MEMOS_OK && config->encoder_key_file[0]) {
         status = key_read(config->encoder_key_file, key, err);
@@ -441,14 +443,13 @@ static enum memos_status activate(void *self, struct memcube_write *write, struc
 /* Open it, make it the one in use, and only then let everybody see it. */
 static enum memos_status start_encoder(struct broker_meaning *meaning, struct memos_error *err)
 {
-    const struct broker_config *config = meaning->broker->options.config;
     const struct retrieval_embedder_options options = {
         .clock = meaning->broker->clock,
-        .texts_max = (size_t)config->encoder_queue_max,
+        .texts_max = (size_t)meaning->broker->options.config->encoder_queue_max,
     };
     struct retrieval_encoder *encoder = NULL;
     struct retrieval_embedder *embedder = NULL;
-    enum memos_status status = open_encoder(config, &encoder, err);
+    enum memos_status status = open_encoder(meaning, &encoder, err);
     if (status == MEMOS_OK) {
         status = retrieval_embedder_create(&encoder, &options, &embedder, err);
     }
@@ -485,7 +486,7 @@ static void not_yet(struct broker_meaning *meaning, const struct memos_error *er
 static bool wait_again(struct broker_meaning *meaning)
 {
     struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += OPEN_AGAIN_S;
     (void)pthread_mutex_lock(&meaning->lock);
     while (!meaning->stopping &&
@@ -538,12 +539,17 @@ enum memos_status broker_meaning_create(
     struct broker *broker, struct broker_meaning **out_meaning, struct memos_error *err)
 {
     struct broker_meaning *meaning = calloc(1, sizeof *meaning);
+    pthread_condattr_t attributes;
     if (!meaning) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for an encoder");
     }
     meaning->broker = broker;
+    atomic_init(&meaning->stopping, false);
     (void)pthread_mutex_init(&meaning->lock, NULL);
-    (void)pthread_cond_init(&meaning->changed, NULL);
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&meaning->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
     *out_meaning = meaning; /* destroyed with the broker, half-built too */
     return strcmp(broker->options.config->encoder, "none") == 0 ? MEMOS_OK
                                                                 : start_or_wait(meaning, err);

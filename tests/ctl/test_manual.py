@@ -52,6 +52,7 @@ class Manual(unittest.TestCase):
         self.assertGreater(len(self.commands), 30)
         self.assertIn("grant add", self.commands)
         self.assertIn("encoder status", self.commands)
+        self.assertIn("model show", self.commands)
         self.assertIn("json", self.common)
 
     def test_every_command_is_in_both(self) -> None:

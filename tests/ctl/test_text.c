@@ -43,6 +43,17 @@ static void test_nothing_steers_the_terminal(void **state)
     CLEAN("\xe2\x80\xa8", true, "\\u2028");
 }
 
+static void test_a_piece_hides_nothing(void **state)
+{
+    static const char given[] = " a\n\t\x1b\xff gr\xc3\xbc";
+    struct memos_buffer out = memos_buffer_make(65536);
+    (void)state;
+    ctl_text_piece(&out, memos_bytes_make(given, sizeof given - 1));
+    memos_buffer_u8(&out, 0);
+    assert_string_equal((const char *)out.data, " a\\x0a\\x09\\x1b\\xff gr\xc3\xbc");
+    memos_buffer_free(&out);
+}
+
 static void test_lines_kept_or_joined(void **state)
 {
     (void)state;
@@ -154,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_steers_the_terminal),
+        cmocka_unit_test(test_a_piece_hides_nothing),
         cmocka_unit_test(test_lines_kept_or_joined),
         cmocka_unit_test(test_cut_to_columns),
         cmocka_unit_test(test_head_cuts_no_character),

@@ -43,7 +43,11 @@ static uint8_t *random_blocks(struct check *check, enum kern_dtype dtype, size_t
         if (dtype == KERN_Q6_K) {
             put_scale(check, 1e-4F, out + at + 208);
         } else {
-            put_scale(check, dtype == KERN_Q8_0 ? 1e-2F : dtype == KERN_Q4_0 ? 0.1F : 2e-3F, out + at);
+            put_scale(check,
+                dtype == KERN_Q8_0   ? 1e-2F
+                : dtype == KERN_Q4_0 ? 0.1F
+                                     : 2e-3F,
+                out + at);
         }
         if (dtype == KERN_Q4_K) {
             put_scale(check, 2e-3F, out + at + 2);
@@ -102,7 +106,9 @@ static void compare_all(struct check *check, const struct product *p, double mos
     float *want = run(check->contexts[0], p);
     for (size_t i = 1; i < check->contexts_count; i++) {
         float *got = run(check->contexts[i], p);
-        if (!check_close(want, got, p->t * p->n, most)) {
+        /* cuda multiplies these as bf16, and x is not in codes then: an error of half a 127th. */
+        bool widened = check->contexts[i] == check->cuda && p->dtype >= KERN_Q4_K;
+        if (!check_close(want, got, p->t * p->n, widened ? 0.05 : most)) {
             fail_msg("%s, %s from %s: t %zu, n %zu, k %zu", kern_ctx_name(check->contexts[i]),
                 kern_dtype_name(p->dtype), kern_dtype_name(p->from), p->t, p->n, p->k);
         }
@@ -157,5 +163,6 @@ int main(void)
         cmocka_unit_test(test_random_shapes),
         cmocka_unit_test(test_small_shapes),
     };
-    return cmocka_run_group_tests_name("kernels/blocks", tests, check_setup, check_teardown);
+    return cmocka_run_group_tests_name(
+        "kernels/blocks", tests, check_setup_copying, check_teardown);
 }

@@ -409,5 +409,6 @@ int main(void)
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_wrong_kernel_is_seen),
     };
-    return cmocka_run_group_tests_name("kernels/attention", tests, check_setup_all, check_teardown);
+    return cmocka_run_group_tests_name(
+        "kernels/attention", tests, check_setup_copying, check_teardown);
 }

@@ -333,5 +333,5 @@ int main(void)
         cmocka_unit_test(test_shift),
         cmocka_unit_test(test_wrong_kernel_is_seen),
     };
-    return cmocka_run_group_tests_name("kernels/kv", tests, check_setup_all, check_teardown);
+    return cmocka_run_group_tests_name("kernels/kv", tests, check_setup_copying, check_teardown);
 }

@@ -416,5 +416,5 @@ int main(void)
         cmocka_unit_test(test_rotate),
         cmocka_unit_test(test_side_ffn),
     };
-    return cmocka_run_group_tests_name("kernels/rows", tests, check_setup_all, check_teardown);
+    return cmocka_run_group_tests_name("kernels/rows", tests, check_setup_copying, check_teardown);
 }

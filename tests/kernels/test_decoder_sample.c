@@ -421,5 +421,6 @@ int main(void)
         cmocka_unit_test(test_rows_are_alone),
         cmocka_unit_test(test_logprobs),
     };
-    return cmocka_run_group_tests_name("kernels/sample", tests, check_setup_all, check_teardown);
+    return cmocka_run_group_tests_name(
+        "kernels/sample", tests, check_setup_copying, check_teardown);
 }

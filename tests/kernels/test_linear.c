@@ -178,7 +178,7 @@ static void test_pack_from_halves(void **state)
     float *w = check_filled(check, (size_t)N * K, 0), wide[N * K];
     uint16_t halves[N * K];
     for (size_t i = 0; i < 6; i++) {
-        struct kern_ctx *ctx = check->contexts[check->contexts_count - 1];
+        struct kern_ctx *ctx = check->contexts[check->contexts_count - (check->cuda ? 2 : 1)];
         struct kern_matrix *direct = NULL, *widened = NULL;
         kern_from_f32(from[i % 2], w, halves, (size_t)N * K);
         kern_to_f32(from[i % 2], halves, wide, (size_t)N * K);
@@ -267,5 +267,6 @@ int main(void)
         cmocka_unit_test(test_unsupported),
         cmocka_unit_test(test_wrong_kernel_is_seen),
     };
-    return cmocka_run_group_tests_name("kernels/linear", tests, check_setup, check_teardown);
+    return cmocka_run_group_tests_name(
+        "kernels/linear", tests, check_setup_copying, check_teardown);
 }

@@ -252,6 +252,31 @@ static void it_can_be_interrupted(void **state)
     retrieval_encoder_close(&encoder);
 }
 
+static void *raise_flag(void *flag)
+{
+    atomic_store((atomic_bool *)flag, true);
+    return NULL;
+}
+
+/* A service that does not answer must not keep a broker from stopping while it is opened. */
+static void opening_can_be_stopped(void **state)
+{
+    struct retrieval_encoder_options options = options_of("late");
+    struct retrieval_encoder *encoder = NULL;
+    struct memos_error err = {0};
+    atomic_bool stop = false;
+    pthread_t thread;
+    (void)state;
+
+    options.endpoint.dims = 0;
+    options.endpoint.timeout_ms = 3600000;
+    options.endpoint.stop = &stop;
+    assert_int_equal(pthread_create(&thread, NULL, raise_flag, &stop), 0);
+    assert_int_equal(retrieval_encoder_open(&options, &encoder, &err), MEMOS_CANCELLED);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_null(encoder);
+}
+
 static void expect_invalid(const char *url, const char *model, const char *key)
 {
     struct retrieval_encoder_options options = options_of("good");
@@ -312,6 +337,7 @@ int main(int argc, char *argv[])
         cmocka_unit_test(no_answers),
         cmocka_unit_test(it_tries_again),
         cmocka_unit_test(it_can_be_interrupted),
+        cmocka_unit_test(opening_can_be_stopped),
         cmocka_unit_test(what_cannot_be_an_endpoint),
         cmocka_unit_test(another_model_is_another_fingerprint),
     };

@@ -1,8 +1,9 @@
 /* Encoders of this machine: no broker is asked. */
+#include "retrieval/encoder_spec.h"
 #include "tools/memosctl/ctl.h"
-#include "tools/memosctl/encoders.h"
 #include "tools/memosctl/fetch.h"
 #include "tools/memosctl/input.h"
+#include "tools/memosctl/registry.h"
 #include "tools/memosctl/text.h"
 
 #include <stdlib.h>
@@ -11,6 +12,28 @@
 enum { SHOWN_NUMBERS = 6, KEY_BYTES_MAX = 4096 };
 
 static const char usual_name[] = "minilm";
+
+/* What a model needs, and what says whose it is. Other files stay where they are. */
+static const struct ctl_registry_file encoder_files[] = {
+    {"config.json", true},
+    {"model.safetensors", true},
+    {"1_Pooling/config.json", false},
+    {"config_sentence_transformers.json", false},
+    {"modules.json", false},
+    {"sentence_bert_config.json", false},
+    {"special_tokens_map.json", false},
+    {"tokenizer.json", false},
+    {"tokenizer_config.json", false},
+    {"vocab.txt", false},
+    {"README.md", false},
+    {"LICENSE", false},
+};
+
+static enum memos_status open_registry(struct ctl_registry *out, struct memos_error *err)
+{
+    *out = (struct ctl_registry){.kind = "encoder", .place = retrieval_encoder_name_path};
+    return retrieval_encoder_registry(out->path, err);
+}
 
 static json_t *fingerprint_json(const struct retrieval_encoder_info *info)
 {
@@ -85,29 +108,17 @@ static enum memos_status open_meant(struct ctl *ctl, struct retrieval_encoder_sp
 
 /* ---- add ------------------------------------------------------------------------------------ */
 
-/* What a folder is called when nobody says: its own name. */
-static const char *name_of_folder(struct ctl *ctl, const char *path)
-{
-    size_t end = strlen(path), begin;
-    while (end > 1 && path[end - 1] == '/') {
-        end--;
-    }
-    for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--) {
-    }
-    const char *name = memos_arena_copy(&ctl->arena, memos_bytes_make(path + begin, end - begin));
-    return name ? name : "";
-}
-
 /* Copy the model, open the copy, give it its name. */
-static enum memos_status install(struct ctl *ctl, const char *registry, const char *name,
-    const char *from, struct memos_error *err)
+static enum memos_status install(struct ctl *ctl, const struct ctl_registry *registry,
+    const char *name, const char *from, struct memos_error *err)
 {
-    struct ctl_encoders_folder folder;
+    struct ctl_registry_folder folder;
     struct retrieval_encoder *encoder = NULL;
     struct retrieval_encoder_info info;
-    enum memos_status status = ctl_encoders_begin(registry, &folder, err);
+    enum memos_status status = ctl_registry_begin(registry, &folder, err);
     if (status == MEMOS_OK) {
-        status = ctl_encoders_copy(from, &folder, err);
+        status = ctl_registry_copy(
+            from, encoder_files, sizeof encoder_files / sizeof encoder_files[0], &folder, err);
     }
     if (status == MEMOS_OK) {
         struct retrieval_encoder_options options = {
@@ -116,14 +127,14 @@ static enum memos_status install(struct ctl *ctl, const char *registry, const ch
     }
     if (status == MEMOS_OK) {
         retrieval_encoder_describe(encoder, &info);
-        status = ctl_encoders_commit(registry, name, &folder, err);
+        status = ctl_registry_commit(registry, name, NULL, &folder, err);
     }
     if (status == MEMOS_EXISTS) {
         ctl->hint = "give another --name, or remove it first: memosctl encoder remove";
     }
     if (status == MEMOS_OK && ctl->json) {
         status = ctl_json_print(json_pack("{so,so,sI,so}", "name", ctl_json_string(name),
-                                    "registry", ctl_json_string(registry), "dims",
+                                    "registry", ctl_json_string(registry->path), "dims",
                                     (json_int_t)info.dims, "fingerprint", fingerprint_json(&info)),
             err);
     } else if (status == MEMOS_OK) {
@@ -131,87 +142,79 @@ static enum memos_status install(struct ctl *ctl, const char *registry, const ch
             ctl_style_off(&ctl->paper), name, info.dims);
     }
     retrieval_encoder_close(&encoder);
-    ctl_encoders_abort(&folder);
+    ctl_registry_abort(&folder);
     return status;
 }
 
 static enum memos_status fetch_and_install(
-    struct ctl *ctl, const char *registry, const char *name, struct memos_error *err)
+    struct ctl *ctl, const struct ctl_registry *registry, const char *name, struct memos_error *err)
 {
     char model[PATH_MAX];
-    struct ctl_encoders_folder folder;
-    enum memos_status status = ctl_encoders_begin(registry, &folder, err);
+    struct ctl_registry_folder folder;
+    enum memos_status status = ctl_registry_begin(registry, &folder, err);
     if (status == MEMOS_OK) {
         status = ctl_fetch_minilm(ctl, folder.path, model, err);
     }
     if (status == MEMOS_OK) {
         status = install(ctl, registry, name, model, err);
     }
-    ctl_encoders_abort(&folder);
+    ctl_registry_abort(&folder);
     return status;
 }
 
 enum memos_status ctl_run_encoder_add(struct ctl *ctl, struct memos_error *err)
 {
-    char registry[PATH_MAX], path[PATH_MAX];
+    struct ctl_registry registry;
     const char *from = ctl_operand(ctl, 0), *name = ctl_args_value(ctl->args, CTL_ENCODER_NAME);
     bool is_usual = strcmp(from, usual_name) == 0;
-    char **names;
-    size_t count = 0;
 
-    name = name ? name : is_usual ? usual_name : name_of_folder(ctl, from);
-    enum memos_status status = retrieval_encoder_registry(registry, err);
-    if (status == MEMOS_OK) {
-        status = retrieval_encoder_name_path(registry, name, path, err);
-    }
+    name = name ? name : is_usual ? usual_name : ctl_registry_name_of(&ctl->arena, from, "");
+    enum memos_status status = open_registry(&registry, err);
     /* seen early: fetching is long */
     if (status == MEMOS_OK) {
-        status = ctl_encoders_list(registry, &ctl->arena, &names, &count, err);
+        status = ctl_registry_free(&registry, name, err);
     }
-    for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
-        if (strcmp(names[i], name) == 0) {
-            ctl->hint = "give another --name, or remove it first: memosctl encoder remove";
-            status = memos_fail(err, MEMOS_EXISTS, "there is an encoder '%s' already", name);
-        }
+    if (status == MEMOS_EXISTS) {
+        ctl->hint = "give another --name, or remove it first: memosctl encoder remove";
     }
     if (status != MEMOS_OK) {
         return status;
     }
-    return is_usual ? fetch_and_install(ctl, registry, name, err)
-                    : install(ctl, registry, name, from, err);
+    return is_usual ? fetch_and_install(ctl, &registry, name, err)
+                    : install(ctl, &registry, name, from, err);
 }
 
 /* ---- list and remove ------------------------------------------------------------------------ */
 
-static enum memos_status list_json(
-    const char *registry, char *const *names, size_t count, bool has_usual, struct memos_error *err)
+static enum memos_status list_json(const struct ctl_registry *registry, char *const *names,
+    size_t count, bool has_usual, struct memos_error *err)
 {
     char path[PATH_MAX];
     json_t *items = json_array();
     for (size_t i = 0; i < count && items; i++) {
-        if (retrieval_encoder_name_path(registry, names[i], path, NULL) == MEMOS_OK) {
+        if (retrieval_encoder_name_path(registry->path, names[i], path, NULL) == MEMOS_OK) {
             (void)json_array_append_new(
                 items, json_pack("{so,so,sI}", "name", ctl_json_string(names[i]), "path",
-                           ctl_json_string(path), "bytes", (json_int_t)ctl_encoders_bytes(path)));
+                           ctl_json_string(path), "bytes", (json_int_t)ctl_registry_bytes(path)));
         }
     }
-    return ctl_json_print(json_pack("{so,ss,so}", "registry", ctl_json_string(registry), "auto",
-                              has_usual ? usual_name : "ngrams", "encoders", items),
+    return ctl_json_print(json_pack("{so,ss,so}", "registry", ctl_json_string(registry->path),
+                              "auto", has_usual ? usual_name : "ngrams", "encoders", items),
         err);
 }
 
-static enum memos_status list_table(struct ctl *ctl, const char *registry, char *const *names,
-    size_t count, struct memos_error *err)
+static enum memos_status list_table(struct ctl *ctl, const struct ctl_registry *registry,
+    char *const *names, size_t count, struct memos_error *err)
 {
     static const struct ctl_column columns[] = {
         {"NAME", false, false}, {"SIZE", true, false}, {"FOLDER", false, true}};
     struct ctl_table table = ctl_table_make(columns, 3);
     char path[PATH_MAX], size[16];
     for (size_t i = 0; i < count; i++) {
-        if (retrieval_encoder_name_path(registry, names[i], path, NULL) == MEMOS_OK) {
+        if (retrieval_encoder_name_path(registry->path, names[i], path, NULL) == MEMOS_OK) {
             ctl_table_cell(&table, CTL_BOLD, memos_bytes_of(names[i]));
             ctl_table_cell(
-                &table, CTL_PLAIN, memos_bytes_of(ctl_text_size(ctl_encoders_bytes(path), size)));
+                &table, CTL_PLAIN, memos_bytes_of(ctl_text_size(ctl_registry_bytes(path), size)));
             ctl_table_cell(&table, CTL_PLAIN, memos_bytes_of(path));
         }
     }
@@ -225,13 +228,13 @@ static enum memos_status list_table(struct ctl *ctl, const char *registry, char 
 
 enum memos_status ctl_run_encoder_list(struct ctl *ctl, struct memos_error *err)
 {
-    char registry[PATH_MAX];
+    struct ctl_registry registry;
     char **names = NULL;
     size_t count = 0;
     bool has_usual = false;
-    enum memos_status status = retrieval_encoder_registry(registry, err);
+    enum memos_status status = open_registry(&registry, err);
     if (status == MEMOS_OK) {
-        status = ctl_encoders_list(registry, &ctl->arena, &names, &count, err);
+        status = ctl_registry_list(&registry, &ctl->arena, &names, &count, err);
     }
     if (status != MEMOS_OK) {
         return status;
@@ -240,9 +243,9 @@ enum memos_status ctl_run_encoder_list(struct ctl *ctl, struct memos_error *err)
         has_usual = has_usual || strcmp(names[i], usual_name) == 0;
     }
     if (ctl->json) {
-        return list_json(registry, names, count, has_usual, err);
+        return list_json(&registry, names, count, has_usual, err);
     }
-    status = list_table(ctl, registry, names, count, err);
+    status = list_table(ctl, &registry, names, count, err);
     if (status == MEMOS_OK && !has_usual) {
         ctl_note(ctl, "`memosctl encoder add minilm` adds one that knows meanings");
     }
@@ -251,11 +254,11 @@ enum memos_status ctl_run_encoder_list(struct ctl *ctl, struct memos_error *err)
 
 enum memos_status ctl_run_encoder_remove(struct ctl *ctl, struct memos_error *err)
 {
-    char registry[PATH_MAX];
+    struct ctl_registry registry;
     const char *name = ctl_operand(ctl, 0);
-    enum memos_status status = retrieval_encoder_registry(registry, err);
+    enum memos_status status = open_registry(&registry, err);
     if (status == MEMOS_OK) {
-        status = ctl_encoders_remove(registry, name, err);
+        status = ctl_registry_remove(&registry, name, err);
     }
     if (status == MEMOS_NOT_FOUND) {
         ctl->hint = "memosctl encoder list shows those that there are";

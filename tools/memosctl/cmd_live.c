@@ -4,7 +4,6 @@
 #include "tools/memosctl/text.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,22 +11,6 @@
 #include <unistd.h>
 
 enum { WATCH_STEP_MS = 500, METRICS_MAX = 4096, REFS_SHOWN = 3 };
-
-static volatile sig_atomic_t stopped; /* by Ctrl-C or SIGTERM */
-
-static void on_stop(int number)
-{
-    (void)number;
-    stopped = 1;
-}
-
-static void catch_stops(void)
-{
-    struct sigaction action = {.sa_handler = on_stop};
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-}
 
 /* ---- watch ---- */
 
@@ -70,8 +53,8 @@ enum memos_status ctl_run_watch(struct ctl *ctl, struct memos_error *err)
     if (status == MEMOS_OK) {
         ctl_note(ctl, "watching %s", ctl_operand(ctl, 0));
     }
-    catch_stops();
-    while (status == MEMOS_OK && !stopped && (count == 0 || seen < count)) {
+    ctl_catch_stops();
+    while (status == MEMOS_OK && !ctl_stopped() && (count == 0 || seen < count)) {
         Memos__Event *event = NULL;
         status = memos_watch_next(watch, WATCH_STEP_MS, &event, err);
         if (status == MEMOS_DEADLINE) {
@@ -275,9 +258,9 @@ enum memos_status ctl_run_top(struct ctl *ctl, struct memos_error *err)
         status = samples_take(ctl, &looks[0], err);
     }
     bool has_keys = status == MEMOS_OK && keys_begin(&kept);
-    catch_stops();
-    for (uint64_t i = 1; status == MEMOS_OK && !stopped; i++) {
-        if (!wait_for_key(has_keys, interval_ms) || stopped) {
+    ctl_catch_stops();
+    for (uint64_t i = 1; status == MEMOS_OK && !ctl_stopped(); i++) {
+        if (!wait_for_key(has_keys, interval_ms) || ctl_stopped()) {
             break;
         }
         status = samples_take(ctl, &looks[i % 2], err);

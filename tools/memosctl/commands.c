@@ -9,6 +9,8 @@
 #define FILTER_OPTIONS                                                                             \
     CTL_ANY_KIND, CTL_ANY_SUBTYPE, CTL_WITH_TAG, CTL_ANY_STATE, CTL_BY_SPEAKER, CTL_FROM_SOURCE,   \
         CTL_SINCE, CTL_UNTIL, CTL_STALE, CTL_AS_OF
+#define MODEL_OPTIONS                                                                              \
+    CTL_RUN_MODEL, CTL_MODEL_WEIGHTS, CTL_KV, CTL_BACKEND, CTL_THREADS, CTL_CONTEXT_TOKENS
 #define CHANGE_OPTIONS CTL_REASON, CTL_IDEMPOTENCY_KEY
 
 /* SPACE, and as many texts as go into one request. */
@@ -154,6 +156,31 @@ static const struct ctl_command commands[] = {
         OPTIONS(CTL_WEIGHTS, CTL_ENCODER_KEY, CTL_AS_QUESTION), 2, 2, false, ctl_run_encoder_embed},
     {"encoder remove", "NAME", "remove an encoder that was added", NULL, NO_OPTIONS, 1, 1, false,
         ctl_run_encoder_remove},
+    {"generate", "TEXT|@FILE|-", "let a model of this machine answer, or go on",
+        "Writes while the model does; Ctrl-C ends it. It runs in this process, without a broker. "
+        "How the model draws is what its files say, where no option says otherwise.",
+        OPTIONS(MODEL_OPTIONS, CTL_MAX_TOKENS, CTL_HEAT, CTL_LIKELIEST, CTL_TOP_P, CTL_MIN_P,
+            CTL_REPETITION, CTL_SEED, CTL_STOP, CTL_CHAT, CTL_RAW, CTL_SYSTEM, CTL_TEMPLATE,
+            CTL_NO_THINKING, CTL_LOGPROBS),
+        1, 1, false, ctl_run_generate},
+    {"score", "FILE|-", "how likely a text is to a model, or which of several choices",
+        "Perplexity, and bits per byte, which texts of different tokenizers may be compared by. "
+        "With --choices the likelihood of a choice is that of its tokens after the prompt: their "
+        "sum says which is chosen; the sum by byte is told beside it.",
+        OPTIONS(MODEL_OPTIONS, CTL_OVERLAP, CTL_CHOICES), 1, 1, false, ctl_run_score},
+    {"tokenize", "TEXT|@FILE|-", "the tokens of a text, or the text of tokens", NULL,
+        OPTIONS(CTL_RUN_MODEL, CTL_IDS, CTL_DECODE, CTL_NO_SPECIAL), 1, 1, false, ctl_run_tokenize},
+    {"model add", "PATH", "give a host model a name",
+        "PATH is a Hugging Face folder or a GGUF file, of the Llama, Mistral, Qwen2 or Qwen3 "
+        "family. Its configuration and tokenizer are read to see that it will work.",
+        OPTIONS(CTL_MODEL_NAME, CTL_COPY), 1, 1, false, ctl_run_model_add},
+    {"model list", "", "list the models that were added", NULL, NO_OPTIONS, 0, 0, false,
+        ctl_run_model_list},
+    {"model show", "MODEL", "what a model is, and what memory it needs",
+        "Reads all of its files, for their fingerprint.", NO_OPTIONS, 1, 1, false,
+        ctl_run_model_show},
+    {"model remove", "NAME", "take a model's name away, and its copy if there is one", NULL,
+        NO_OPTIONS, 1, 1, false, ctl_run_model_remove},
     {"completion", "bash", "print the completion for a shell", NULL, NO_OPTIONS, 1, 1, false,
         ctl_run_completion},
     {"help", "[COMMAND]", "show help", NULL, NO_OPTIONS, 0, 2, false, ctl_run_help},

@@ -98,5 +98,12 @@ CTL_RUN(encoder_list);
 CTL_RUN(encoder_show);
 CTL_RUN(encoder_embed);
 CTL_RUN(encoder_remove);
+CTL_RUN(generate);  /* cmd_generate.c */
+CTL_RUN(score);     /* cmd_score.c */
+CTL_RUN(tokenize);  /* cmd_tokenize.c */
+CTL_RUN(model_add); /* cmd_model.c */
+CTL_RUN(model_list);
+CTL_RUN(model_show);
+CTL_RUN(model_remove);
 
 #endif

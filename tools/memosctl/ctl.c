@@ -3,6 +3,7 @@
 #include "tools/memosctl/text.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,6 +211,29 @@ enum memos_status ctl_ids_resolve(struct ctl *ctl, size_t first, ProtobufCBinary
     *out = fields;
     *out_count = count;
     return MEMOS_OK;
+}
+
+/* ---- being stopped ---- */
+
+static volatile sig_atomic_t stopped; /* by Ctrl-C or SIGTERM */
+
+static void on_stop(int number)
+{
+    (void)number;
+    stopped = 1;
+}
+
+void ctl_catch_stops(void)
+{
+    struct sigaction action = {.sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND};
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+bool ctl_stopped(void)
+{
+    return stopped != 0;
 }
 
 /* ---- talking to a person ---- */

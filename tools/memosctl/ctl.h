@@ -84,6 +84,11 @@ static inline ProtobufCBinaryData ctl_id_field(const struct memos_id *id)
     return (ProtobufCBinaryData){sizeof id->bytes, (uint8_t *)(uintptr_t)id->bytes};
 }
 
+/* From now on Ctrl-C and SIGTERM end nothing; ctl_stopped says that one came. A second one ends the
+ * process. */
+void ctl_catch_stops(void);
+bool ctl_stopped(void);
+
 /* Ask on the terminal; true only for a yes. Without one it is a no. */
 bool ctl_ask(struct ctl *ctl, const char *question);
 

@@ -138,6 +138,52 @@
     X(ENCODER_KEY, "encoder-key-file", 0, "FILE",                                                  \
         "an endpoint's key: a file that holds the bearer token")                                   \
     X(AS_QUESTION, "question", 0, NULL, "as a question, not as something that is stored")          \
+    /* host models */                                                                              \
+    X(RUN_MODEL, "model", 'M', "MODEL",                                                            \
+        "the model: a name, or a path (it has a slash); default: the only one that was added")     \
+    X(MODEL_NAME, "name", 0, "NAME", "what it is called (default: as the folder or file is)")      \
+    X(COPY, "copy", 0, NULL, "copy its files; else they stay where they are")                      \
+    X(MODEL_WEIGHTS, "weights", 0, "TYPE",                                                         \
+        "its weights in memory: f32, bf16, i8, q8_0 or q4_0 (default: as stored)")                 \
+    X(KV, "kv", 0, "TYPE",                                                                         \
+        "keys and values in memory: f32, f16, bf16 or e4m3 (default: f32 with f32 weights, "       \
+        "else bf16)")                                                                              \
+    X(BACKEND, "backend", 0, "NAME",                                                               \
+        "where it computes: cpu, cuda, ref, or auto (cuda where there is a GPU; the default)")     \
+    X(THREADS, "threads", 0, "N", "threads that compute (default: one a processor, at most 16)")   \
+    X(CONTEXT_TOKENS, "context", 0, "N",                                                           \
+        "tokens that it may see (default: as many as it knows; of score: at most 4096)")           \
+    X(MAX_TOKENS, "max-tokens", 0, "N",                                                            \
+        "write at most so many (default: 1024, or what the context holds)")                        \
+    X(HEAT, "temperature", 0, "X",                                                                 \
+        "0: always the likeliest token; above: draw, more freely the higher (default: the "        \
+        "model's own)")                                                                            \
+    X(LIKELIEST, "top-k", 'k', "N", "draw among so many likeliest only (0: all)")                  \
+    X(TOP_P, "top-p", 0, "X", "draw among the likeliest that together have this probability")      \
+    X(MIN_P, "min-p", 0, "X", "leave out what is less likely than X times the likeliest")          \
+    X(REPETITION, "repetition", 0, "X", "divide the logits of tokens that were there (1: do not)") \
+    X(SEED, "seed", 0, "N", "of the draws (default: another each time; it is told)")               \
+    X(STOP, "stop", 0, "TEXT", "end before this text; may be repeated")                            \
+    X(CHAT, "chat", 0, NULL,                                                                       \
+        "as a turn of a conversation (the default where the model has a chat template)")           \
+    X(RAW, "raw", 0, NULL, "go on with the text as it is")                                         \
+    X(SYSTEM, "system", 0, "TEXT|@FILE", "what the model is told first")                           \
+    X(TEMPLATE, "template", 0, "NAME",                                                             \
+        "the chat template, instead of the model's own: chatml ...")                               \
+    X(NO_THINKING, "no-thinking", 0, NULL, "tell a model that thinks before it answers not to")    \
+    X(LOGPROBS, "logprobs", 0, "N",                                                                \
+        "a line for each token: its log-probability, and N others that were likely (at most "      \
+        "20)")                                                                                     \
+    X(CHOICES, "choices", 0, NULL,                                                                 \
+        "FILE has lines {\"id\", \"prompt\", \"choices\": [...], \"answer\": N}: which choice is " \
+        "likeliest")                                                                               \
+    X(OVERLAP, "overlap", 0, "N",                                                                  \
+        "a longer text is read in windows that share so many tokens (default: half of the "        \
+        "context)")                                                                                \
+    X(IDS, "ids", 0, NULL, "only the ids, on one line")                                            \
+    X(DECODE, "decode", 0, NULL, "TEXT is ids: print the text that they are")                      \
+    X(NO_SPECIAL, "plain", 0, NULL,                                                                \
+        "add no special tokens, and read none in the text; with --decode: leave them out")         \
     /* the service */                                                                              \
     X(MEMOSD, "memosd", 0, "PATH",                                                                 \
         "the broker's program (default: beside memosctl, else in PATH)")                           \

@@ -77,6 +77,22 @@ void ctl_text_clean(struct memos_buffer *out, struct memos_bytes text, bool keep
     }
 }
 
+void ctl_text_piece(struct memos_buffer *out, struct memos_bytes text)
+{
+    while (text.size > 0) {
+        size_t size;
+        utf8proc_int32_t c = next_character(text, &size);
+        if (c < 0) {
+            append_escaped(out, *(const uint8_t *)text.data);
+        } else if (is_unsafe(c)) {
+            append_escaped(out, c);
+        } else {
+            memos_buffer_bytes(out, text.data, size);
+        }
+        text = after(text, size);
+    }
+}
+
 static size_t width_of(utf8proc_int32_t c)
 {
     int width = c < 0 ? 1 : utf8proc_charwidth(c);

@@ -14,6 +14,9 @@
  * and tabs is one blank. */
 void ctl_text_clean(struct memos_buffer *out, struct memos_bytes text, bool keep_lines);
 
+/* Append text with all of it seen: made safe, and newlines and tabs shown as \x0a and \x09. */
+void ctl_text_piece(struct memos_buffer *out, struct memos_bytes text);
+
 /* Columns of clean text. */
 size_t ctl_text_width(struct memos_bytes text);
 

@@ -1,0 +1,170 @@
+/* What the files of the engine share. */
+#ifndef PARAMEM_ENGINE_INTERNAL_H
+#define PARAMEM_ENGINE_INTERNAL_H
+
+#include "paramem/engine.h"
+#include "paramem/forward.h"
+#include "paramem/kv_cache.h"
+#include "proto/arena.h"
+
+#include <stdatomic.h>
+
+/* The bit of a slot's id that says that the request was cancelled. */
+#define ENGINE_CANCELLED ((uint64_t)1 << 63)
+
+struct engine_stops {
+    const char **texts;
+    size_t *sizes;
+    size_t count;
+};
+
+/* A request from submit to its end.
+ *
+ * ids[0..count) are its prompt and what was sampled; keys and values of the first `computed` are in
+ * its pages, of which there are at least as many as these need. `keyed` is the key of the
+ * computed / KERN_PAGE_TOKENS whole pages. What waits has no pages. */
+struct engine_sequence {
+    struct engine_sequence *next; /* that waits behind it */
+    uint64_t id;
+    size_t slot;
+    struct paramem_request request; /* its pointers lead into the arena */
+    struct memos_arena arena;
+
+    uint32_t *ids;
+    size_t prompt_count, count, count_max, cut;
+    bool to_context; /* count_max is the context's */
+
+    uint32_t *pages;
+    size_t pages_count, computed, cached;
+    struct paramem_key keyed;
+    size_t rows; /* in this step */
+
+    struct kern_adjust *adjusts; /* sorted by id */
+    size_t adjusts_count;
+
+    struct engine_stops stops;
+    struct paramem_stream stream;
+    struct memos_buffer text; /* that a stop string may take back */
+
+    enum paramem_finish finish; /* 0: it goes on */
+    const char *stop_string;
+    int64_t submitted_us, began_us, first_us; /* 0: not yet */
+};
+
+/* What sampling works in: on the device and, to be copied there and back, on the host. */
+struct engine_sampler {
+    float *logits; /* of the step, (rows, V), on the device */
+    void *device, *host;
+    size_t rows_max, adjusts_max;
+    size_t adjusts_at, out_at, workspace_at, bytes; /* in both, but for the workspace */
+};
+
+/* The tokens that a step gave, row by row, in sampler.host. */
+struct engine_sampled {
+    const uint32_t *ids;
+    const float *logprobs;
+    const uint32_t *top_ids; /* (rows, top) */
+    const float *top_logprobs;
+    size_t top;
+};
+
+struct paramem_engine {
+    struct paramem_model *model;
+    struct paramem_kv_cache *cache;
+    struct paramem_forward *forward;
+    struct memos_clock clock;
+    size_t sequences_max, tokens_step, requests_max, context, score_rows;
+    bool prefix_cache;
+    enum kern_dtype kv;
+    uint64_t kv_bytes;
+
+    /* Every request has a slot; live[slot] is its id, with ENGINE_CANCELLED when somebody said so.
+     * Sync: atomic, the only thing that other threads touch. */
+    _Atomic uint64_t *live;
+    atomic_bool cancels;
+    uint32_t *slots_free;
+    size_t slots_count, slots_free_count;
+    uint64_t serial;
+    uint64_t deadline_next; /* no request has an earlier one */
+    bool closing, lost;     /* no more requests */
+
+    /* By age; all that run are older than all that wait. */
+    struct engine_sequence **running;
+    size_t running_count;
+    struct engine_sequence *waiting, **waiting_end;
+    size_t waiting_count;
+    struct {
+        uint64_t id; /* who found too few pages, when there were so many, and so many ran */
+        size_t available, running;
+    } blocked;
+
+    /* The pass that is being made: its arrays, and whose rows and logits they are. */
+    uint32_t *ids, *positions, *slots, *starts, *lengths, *logits_rows;
+    const uint32_t **tables;
+    struct engine_sequence **batch, **sampling;
+    struct paramem_pass pass;
+
+    struct engine_sampler sampler;
+    uint32_t *score_pages;
+    struct paramem_engine_stats stats;
+};
+
+static inline size_t engine_pages_of(size_t tokens)
+{
+    return (tokens + KERN_PAGE_TOKENS - 1) / KERN_PAGE_TOKENS;
+}
+
+/* ---- engine.c ---- */
+
+/* The device failed, and with it went weights and pages: every request ends. */
+void engine_fail(struct paramem_engine *engine, const struct memos_error *err);
+
+/* ---- engine_request.c ---- */
+
+/* Give its memory back. It has no slot and no pages. Takes NULL. */
+void engine_sequence_free(struct engine_sequence **sequence);
+
+/* ---- engine_schedule.c ---- */
+
+/* Fill engine->pass, ->batch and ->sampling; false: there is nothing to compute. */
+bool engine_schedule(struct paramem_engine *engine);
+/* Let the youngest that runs wait again, without pages. */
+void engine_preempt(struct paramem_engine *engine);
+void engine_pages_release(struct paramem_engine *engine, struct engine_sequence *sequence);
+
+/* ---- engine_sample.c ---- */
+
+MEMOS_MUST_USE enum memos_status engine_sampler_create(
+    struct paramem_engine *engine, struct memos_error *err);
+void engine_sampler_destroy(struct paramem_engine *engine);
+
+/* Put the biases and, with a repetition penalty, the prompt into `adjusts`. INVALID: two biases of
+ * one token. NO_MEMORY. */
+MEMOS_MUST_USE enum memos_status engine_adjusts_make(
+    struct engine_sequence *sequence, struct memos_error *err);
+/* The token has been taken. */
+void engine_adjusts_add(struct engine_sequence *sequence, uint32_t id);
+/* How many adjusts the sequence can come to have. */
+size_t engine_adjusts_most(const struct engine_sequence *sequence, size_t vocab);
+
+/* Of sequences engine->sampling[first..], as many as fit: sample from rows first.. of logits. */
+MEMOS_MUST_USE enum memos_status engine_sample(struct paramem_engine *engine, size_t first,
+    size_t *out_count, struct engine_sampled *out, struct memos_error *err);
+
+/* The number in [0, 1) that token `index` of an answer is drawn with: splitmix64 of the mixed seed
+ * (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014). */
+float engine_draw(uint64_t seed, uint64_t index);
+
+/* ---- engine_answer.c ---- */
+
+/* Take sampled token `row` of `sampled`, tell it, and set finish when it is the last. */
+MEMOS_MUST_USE enum memos_status engine_answer(struct paramem_engine *engine,
+    struct engine_sequence *sequence, const struct engine_sampled *sampled, size_t row,
+    struct memos_error *err);
+
+/* Where the first stop string in text begins (*out_which), else false and *out_hold: how many bytes
+ * at the end may be a stop string's beginning. */
+bool engine_stops_find(const struct engine_stops *stops, struct memos_bytes text, size_t *out_at,
+    size_t *out_which, size_t *out_hold);
+
+#endif

@@ -1,0 +1,140 @@
+/* How likely a given text is, token by token. */
+#include "paramem/engine_internal.h"
+
+#include <string.h>
+
+/* A text that is being told. */
+struct score {
+    const uint32_t *ids;
+    size_t count;
+    size_t told; /* out[0..told) are there: of ids 1..told */
+    float *out;
+};
+
+/* Pages for a window; requests that run give theirs, the youngest first. */
+static void pages_take(struct paramem_engine *engine, size_t count)
+{
+    while (paramem_kv_available(engine->cache) < count) {
+        engine_preempt(engine);
+    }
+    for (size_t i = 0; i < count; i++) {
+        engine->score_pages[i] = paramem_kv_take(engine->cache);
+    }
+}
+
+static void pages_release(struct paramem_engine *engine, size_t count)
+{
+    while (count > 0) {
+        paramem_kv_release(engine->cache, engine->score_pages[--count]);
+    }
+}
+
+/* Queue the rows `from` .. from + rows - 1 of the window that begins at ids. */
+static void chunk_run(struct paramem_engine *engine, const uint32_t *ids, size_t from, size_t rows)
+{
+    const uint32_t *table = engine->score_pages;
+    float *unused = NULL;
+    for (size_t i = 0; i < rows; i++) {
+        size_t at = from + i;
+        engine->positions[i] = (uint32_t)at;
+        engine->slots[i] =
+            table[at / KERN_PAGE_TOKENS] * KERN_PAGE_TOKENS + (uint32_t)(at % KERN_PAGE_TOKENS);
+    }
+    uint32_t starts[2] = {0, (uint32_t)rows}, length = (uint32_t)(from + rows);
+    struct paramem_pass pass = {.ids = ids + from,
+        .positions = engine->positions,
+        .slots = engine->slots,
+        .rows = rows,
+        .starts = starts,
+        .lengths = &length,
+        .tables = &table,
+        .sequences = 1};
+    paramem_forward_run(engine->forward, &pass, &unused);
+}
+
+/* Tell what rows first .. first + count - 1 of the last pass say of the tokens after them. */
+static enum memos_status rows_tell(struct paramem_engine *engine, struct score *score, size_t first,
+    size_t count, struct memos_error *err)
+{
+    struct engine_sampler *sampler = &engine->sampler;
+    struct kern_ctx *ctx = engine->model->ctx;
+    uint8_t *device = sampler->device;
+    float *logits = NULL, *out = (float *)(void *)(device + sampler->adjusts_at);
+
+    /* The sampler's room is free between steps: ids where its rows are, the answer behind. */
+    memcpy(sampler->host, score->ids + score->told + 1, count * sizeof *score->ids);
+    kern_upload(ctx, device, sampler->host, count * sizeof *score->ids);
+    paramem_forward_logits(engine->forward, first, count, &logits);
+    kern_logprobs(ctx, logits, (const uint32_t *)(const void *)device, count,
+        engine->model->config.vocab, out);
+    enum memos_status status =
+        kern_download(ctx, score->out + score->told, out, count * sizeof *out, err);
+    score->told += count;
+    return status;
+}
+
+/* A window of `length` tokens from `begin` on. */
+static enum memos_status window_run(struct paramem_engine *engine, struct score *score,
+    size_t begin, size_t length, struct memos_error *err)
+{
+    enum memos_status status = MEMOS_OK;
+    for (size_t from = 0; status == MEMOS_OK && from < length;) {
+        size_t left = length - from;
+        size_t rows = left < engine->tokens_step ? left : engine->tokens_step;
+        chunk_run(engine, score->ids + begin, from, rows);
+        /* Row r tells of token begin + r + 1; those before `told` + 1 have been told. */
+        size_t row = begin + from < score->told ? score->told - begin : from;
+        size_t end = from + rows;
+        end = begin + end < score->count ? end : score->count - 1 - begin;
+        while (status == MEMOS_OK && row < end) {
+            size_t slice = end - row < engine->score_rows ? end - row : engine->score_rows;
+            status = rows_tell(engine, score, row - from, slice, err);
+            row += slice;
+        }
+        if (status == MEMOS_OK) {
+            status = kern_sync(engine->model->ctx, err);
+        }
+        engine->stats.prompt_tokens += rows;
+        from += rows;
+    }
+    return status;
+}
+
+enum memos_status paramem_engine_score(struct paramem_engine *engine, const uint32_t *ids,
+    size_t count, size_t overlap, float *out, struct memos_error *err)
+{
+    struct score score = {.ids = ids, .count = count, .out = out};
+    size_t context = engine->context, vocab = engine->model->config.vocab;
+    enum memos_status status = MEMOS_OK;
+    struct memos_error own;
+
+    if (engine->lost) {
+        return memos_fail(err, MEMOS_IO, "the device failed; make model and engine anew");
+    }
+    if (count < 2 || (count > context && overlap >= context)) {
+        return memos_fail(err, MEMOS_INVALID,
+            "%zu tokens with an overlap of %zu; at least 2, and less than the context of %zu",
+            count, overlap, context);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= vocab) {
+            return memos_fail(
+                err, MEMOS_INVALID, "token %zu is %u; the model has %zu tokens", i, ids[i], vocab);
+        }
+    }
+    for (size_t begin = 0; status == MEMOS_OK && score.told < count - 1;) {
+        size_t length = count - begin < context ? count - begin : context;
+        size_t pages = engine_pages_of(length);
+        pages_take(engine, pages);
+        status = window_run(engine, &score, begin, length, &own);
+        pages_release(engine, pages);
+        begin += length - overlap;
+    }
+    if (status != MEMOS_OK) {
+        engine_fail(engine, &own);
+        if (err) {
+            *err = own;
+        }
+    }
+    return status;
+}
