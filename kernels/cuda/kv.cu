@@ -53,7 +53,9 @@ __device__ float rotated(
         cos /= rope.cos[pair];
         sin /= rope.cos[pair];
     }
-    return d < rope.half ? x * cos - get(d + rope.half) * sin : x * cos + get(pair) * sin;
+    /* The same bits whatever the types around it are. */
+    float other = d < rope.half ? -get(d + rope.half) : get(pair);
+    return fmaf(x, cos, __fmul_rn(other, sin));
 }
 
 /* A warp's share of a head, put into the cache: numbers lane * 4 .. and 128 + lane * 4 .. */
@@ -74,8 +76,8 @@ __device__ void put(
                 }
             }
         }
-        by = __any_sync(KERN_WARP, bad) ? NAN : warp_max(most);
-        by = isnan(by) || isinf(by) ? NAN : by < SMALLEST ? 0.0F : by / 448.0F;
+        by = __any_sync(KERN_WARP, bad) ? INFINITY : warp_max(most);
+        by = isinf(by) ? __uint_as_float(0x7fc00000U) : by < SMALLEST ? 0.0F : by / 448.0F;
         if (lane == 0) {
             *scale = by;
         }

@@ -13,9 +13,9 @@ __global__ void __launch_bounds__(1024)
     kern_start_next();
     kern_wait_before();
     const float *row = logits + blockIdx.x * vocab;
-    running all = running_of_row<V>(row, vocab, scratch);
+    running all = running_of_row<V>(row, vocab, scratch, [](float, uint32_t) {});
     if (threadIdx.x == 0) {
-        out[blockIdx.x] = row[ids[blockIdx.x]] - all.most - logf(all.sum);
+        out[blockIdx.x] = log_softmax(row[ids[blockIdx.x]], all);
     }
 }
 

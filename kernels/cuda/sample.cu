@@ -382,7 +382,7 @@ __device__ uint32_t drawn(const work &w, const struct kern_sample_row &how, u64 
 
 /* The `top` largest keys. mine: the thread's largest. Of the threads' largest the top-th bounds the
  * row's top-th from below, so that few keys are left to be compared with each other. */
-__device__ void tell_top(const work &w, const sampling &a, size_t row, u64 mine, float all)
+__device__ void tell_top(const work &w, const sampling &a, size_t row, u64 mine, running all)
 {
     KERN_SHARED(u64, bound, 1);
     uint32_t rank = 0;
@@ -402,7 +402,7 @@ __device__ void tell_top(const work &w, const sampling &a, size_t row, u64 mine,
     u64 least = *bound;
     auto put = [&](size_t at, u64 key) {
         a.out_top_ids[row * a.top + at] = id_of(key);
-        a.out_top_logprobs[row * a.top + at] = logit_of(key) - all;
+        a.out_top_logprobs[row * a.top + at] = log_softmax(logit_of(key), all);
     };
     uint32_t listed = collect(w, [&](float x, uint32_t id) { return key_of(x, id) >= least; });
     if (listed <= LIST) {
@@ -459,27 +459,21 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(sampling a)
     adjust(a, how, logits);
 
     u64 mine = 0;
-    bool bad = false;
-    running r = {-INFINITY, 0};
-    each_of_row(w, [&](float x, uint32_t id) {
+    auto largest = [&](float x, uint32_t id) {
         u64 key = key_of(x, id);
         mine = key > mine ? key : mine;
-        bad |= !(x < INFINITY);
-        numbers<1> one = {{x}};
-        r = x > -INFINITY ? running_with<1>(r, one) : r;
-    });
+    };
+    running all = w.wide ? running_of_row<4>(logits, a.vocab, (float *)scratch, largest)
+                         : running_of_row<1>(logits, a.vocab, (float *)scratch, largest);
     u64 best = block_most(w, mine);
-    r = running_of_block(r, (float *)scratch);
     w.most = logit_of(best);
-    bad = __syncthreads_or(bad) || w.most == -INFINITY;
-    float all = bad ? NAN : w.most + logf(r.sum);
     uint32_t id = id_of(best);
     if (how.temperature > 0 && !isinf(w.most)) {
         id = drawn(w, how, least_kept(w, {bin_counts, bin_weights}, how), best);
     }
     if (threadIdx.x == 0) {
         a.out_ids[blockIdx.x] = id;
-        a.out_logprobs[blockIdx.x] = logits[id] - all;
+        a.out_logprobs[blockIdx.x] = log_softmax(logits[id], all);
     }
     if (a.top > 0) {
         tell_top(w, a, blockIdx.x, mine, all);
