@@ -7,7 +7,7 @@
 
 /* An honest expression takes a few steps for each character that it looks at; one match may look at
  * all of a text. */
-#define MATCH_STEPS_MAX 50000000u
+#define MATCH_STEPS_MAX 10000000u
 #define MATCH_DEPTH_MAX 1000000u
 #define MATCH_HEAP_KIB_MAX 65536u
 #define JIT_STACK_BYTES ((size_t)1 << 20)
