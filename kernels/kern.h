@@ -107,11 +107,13 @@ MEMOS_MUST_USE enum memos_status kern_download(
  * kern_reset must follow). */
 MEMOS_MUST_USE enum memos_status kern_sync(struct kern_ctx *ctx, struct memos_error *err);
 /* Begin again after the device failed. What was in device memory is gone, in all contexts of the
- * process on that device: release all memory, matrices and graphs made with this context before
- * (which touches nothing on a device that failed), then make and fill them anew. Other contexts
- * tell the same IO error at their next kern_sync and are reset the same way; none may be in use
- * meanwhile. IO: the device does not come back to this process, which must be started again. Host
- * memory of kern_host_alloc is gone, too. Does nothing where the context is not cuda. */
+ * process on that device, as is memory of kern_host_alloc: release all memory made with this
+ * context before (which touches nothing on a device that failed); matrices and graphs may be freed
+ * before or after; then make and fill all anew. Other contexts tell the same IO error at their next
+ * kern_sync and are reset the same way; none may be in use meanwhile. IO: the device does not come
+ * back to this process, which must be started again: so it is after a kernel that touched memory
+ * that is not there (CUDA 13 keeps such an error until the process ends). Does nothing where the
+ * context is not cuda. */
 MEMOS_MUST_USE enum memos_status kern_reset(struct kern_ctx *ctx, struct memos_error *err);
 /* Bytes of the device's memory that are free and there are; the host's on other backends. */
 void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);

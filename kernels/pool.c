@@ -78,9 +78,14 @@ static void *worker_main(void *arg)
 {
     struct worker *me = arg;
     struct kern_pool *pool = me->pool;
-    while (!atomic_load(&pool->quit)) {
-        uint32_t call = atomic_load(&pool->call); /* before work, so that no call is missed */
+    for (;;) {
+        /* Before work, so that no call is missed, and before quit, which is raised before `call`:
+         * who reads the last call sees that it is the last. */
+        uint32_t call = atomic_load(&pool->call);
         unsigned spins = 0;
+        if (atomic_load(&pool->quit)) {
+            return NULL;
+        }
         work(pool, me->number);
         while (spins < SPINS && atomic_load_explicit(&pool->call, memory_order_relaxed) == call) {
             relax();
@@ -94,7 +99,6 @@ static void *worker_main(void *arg)
         futex_wait(&pool->call, call);
         (void)atomic_fetch_sub(&pool->sleepers, 1);
     }
-    return NULL;
 }
 
 void kern_pool_run(struct kern_pool *pool, size_t count, kern_piece *piece, void *self)

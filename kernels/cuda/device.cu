@@ -240,12 +240,13 @@ static enum memos_status allocated(struct kern_ctx *ctx, cudaError_t error, cons
     if (error == cudaSuccess) {
         kern_cuda_of(ctx)->live++;
         return MEMOS_OK;
-    } else if (error != cudaErrorMemoryAllocation) {
-        kern_cuda_check(ctx, error, where);
-        return tell(ctx, err);
     }
     (void)cudaGetLastError();
     device_memory(ctx, &available, &total);
+    if (error != cudaErrorMemoryAllocation && bytes <= total) {
+        kern_cuda_check(ctx, error, where);
+        return tell(ctx, err);
+    }
     return memos_fail_foreign(err, MEMOS_NO_MEMORY, (int)error,
         "no %s for %.1f MiB: of the device's %.0f MiB %.0f are free", where, (double)bytes / MIB,
         (double)total / MIB, (double)available / MIB);

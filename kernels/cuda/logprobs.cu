@@ -27,10 +27,10 @@ void kern_cuda_logprobs(struct kern_ctx *ctx, const float *logits, const uint32_
     if (rows == 0) {
         return;
     } else if (vocab % 4 == 0 && lies_wide(logits, 16)) {
-        KERN_LAUNCH_CHAINED(ctx, logprobs_kernel<4>, dim3((unsigned)rows), dim3(1024), 0, logits,
-            ids, vocab, out);
+        KERN_LAUNCH_CHAINED(
+            ctx, logprobs_kernel<4>, dim3((unsigned)rows), dim3(1024), 0, logits, ids, vocab, out);
     } else {
-        KERN_LAUNCH_CHAINED(ctx, logprobs_kernel<1>, dim3((unsigned)rows), dim3(1024), 0, logits,
-            ids, vocab, out);
+        KERN_LAUNCH_CHAINED(
+            ctx, logprobs_kernel<1>, dim3((unsigned)rows), dim3(1024), 0, logits, ids, vocab, out);
     }
 }

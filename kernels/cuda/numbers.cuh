@@ -202,7 +202,8 @@ static inline bool lies_wide(const void *array, size_t bytes)
     return (uintptr_t)array % (bytes > 16 ? 16 : bytes) == 0;
 }
 
-/* ---- over a warp, over a block ----------------------------------------------------------------- */
+/* ---- over a warp, over a block -----------------------------------------------------------------
+ */
 
 #define KERN_WARP 0xffffffffU
 

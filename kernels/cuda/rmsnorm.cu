@@ -79,8 +79,8 @@ template <enum kern_dtype Y, int V> void launch(struct kern_ctx *ctx, const rms 
 {
     size_t count = a.k / V;
     if (count <= 32 * KEPT) {
-        KERN_LAUNCH_CHAINED(ctx, (rmsnorm_kernel<Y, V, 32>), dim3((unsigned)((a.units + 7) / 8)),
-            dim3(256), 0, a);
+        KERN_LAUNCH_CHAINED(
+            ctx, (rmsnorm_kernel<Y, V, 32>), dim3((unsigned)((a.units + 7) / 8)), dim3(256), 0, a);
     } else if (count <= 256 * KEPT) {
         KERN_LAUNCH_CHAINED(
             ctx, (rmsnorm_kernel<Y, V, 256>), dim3((unsigned)a.units), dim3(256), 0, a);
@@ -95,8 +95,7 @@ template <enum kern_dtype Y, int V> void launch(struct kern_ctx *ctx, const rms 
 void kern_cuda_rmsnorm(struct kern_ctx *ctx, const struct kern_rmsnorm *a)
 {
     size_t heads = a->heads > 1 ? a->heads : 1;
-    rms n = {
-        a->x, a->gamma, a->y, a->rows * heads, heads, a->k, a->x_stride, a->y_stride, a->eps};
+    rms n = {a->x, a->gamma, a->y, a->rows * heads, heads, a->k, a->x_stride, a->y_stride, a->eps};
     bool half = a->y_dtype == KERN_BF16;
     bool wide = a->k % 4 == 0 && a->x_stride % 4 == 0 && a->y_stride % 4 == 0 &&
                 lies_wide(a->x, 16) && lies_wide(a->gamma, 16) && lies_wide(a->y, half ? 8 : 16);

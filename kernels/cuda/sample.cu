@@ -39,9 +39,9 @@ struct work {
     size_t vocab;
     bool wide;
     float most, temperature;
-    uint32_t *scratch;       /* 128 words */
-    u64 *list;              /* LIST keys */
-    u64 *weights;           /* of the list */
+    uint32_t *scratch; /* 128 words */
+    u64 *list;         /* LIST keys */
+    u64 *weights;      /* of the list */
 };
 
 __device__ u64 key_of(float logit, uint32_t id)
@@ -72,10 +72,11 @@ __device__ u64 weight_of(const work &w, float logit)
     return (u64)(share_of(w, logit) * UNIT);
 }
 
-/* ---- over a row, over a block ------------------------------------------------------------------ */
+/* ---- over a row, over a block ------------------------------------------------------------------
+ */
 
-/* f(logit, id) for every id of first..end-1 that falls to thread `at` of `step`; first is a multiple
- * of 4. */
+/* f(logit, id) for every id of first..end-1 that falls to thread `at` of `step`; first is a
+ * multiple of 4. */
 template <typename F>
 __device__ void each(const work &w, size_t first, size_t end, unsigned at, unsigned step, F f)
 {
@@ -107,8 +108,6 @@ template <typename F> __device__ void each_of_row(const work &w, F f)
 {
     each(w, 0, w.vocab, threadIdx.x, THREADS, f);
 }
-
-
 
 template <typename F> __device__ u64 warp_joined(u64 value, F join)
 {
@@ -162,7 +161,8 @@ __device__ u64 block_before(const work &w, u64 value)
     return all + sum - value;
 }
 
-/* ---- the keys of which a row keeps the largest ---------------------------------------------------- */
+/* ---- the keys of which a row keeps the largest
+ * ---------------------------------------------------- */
 
 /* A goal: so many keys, or so much weight. */
 struct goal {
@@ -323,7 +323,8 @@ __device__ u64 least_kept(const work &w, bins b, const struct kern_sample_row &h
     return c.key;
 }
 
-/* ---- the draw --------------------------------------------------------------------------------- */
+/* ---- the draw ---------------------------------------------------------------------------------
+ */
 
 __device__ uint32_t drawn(const work &w, const struct kern_sample_row &how, u64 least, u64 best)
 {
@@ -376,7 +377,8 @@ __device__ uint32_t drawn(const work &w, const struct kern_sample_row &how, u64 
     return *chosen;
 }
 
-/* ---- the most likely ---------------------------------------------------------------------------- */
+/* ---- the most likely ----------------------------------------------------------------------------
+ */
 
 /* The `top` largest keys. mine: the thread's largest. Of the threads' largest the top-th bounds the
  * row's top-th from below, so that few keys are left to be compared with each other. */
@@ -499,7 +501,6 @@ void kern_cuda_sample(struct kern_ctx *ctx, const struct kern_sample *a)
     sampling s = {a->logits, a->rows, a->adjusts, a->vocab, a->top, a->out_ids, a->out_logprobs,
         a->out_top_ids, a->out_top_logprobs};
     if (a->rows_count > 0) {
-        KERN_LAUNCH_CHAINED(
-            ctx, sample_kernel, dim3((unsigned)a->rows_count), dim3(THREADS), 0, s);
+        KERN_LAUNCH_CHAINED(ctx, sample_kernel, dim3((unsigned)a->rows_count), dim3(THREADS), 0, s);
     }
 }

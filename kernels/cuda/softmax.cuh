@@ -40,8 +40,8 @@ static __device__ __forceinline__ running running_of_warp(running r)
 {
 #pragma unroll
     for (int by = 16; by > 0; by /= 2) {
-        running other = {__shfl_xor_sync(KERN_WARP, r.most, by),
-            __shfl_xor_sync(KERN_WARP, r.sum, by)};
+        running other = {
+            __shfl_xor_sync(KERN_WARP, r.most, by), __shfl_xor_sync(KERN_WARP, r.sum, by)};
         r = running_joined(r, other);
     }
     return r;

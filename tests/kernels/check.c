@@ -14,25 +14,34 @@
 #define FENCE 0xa5
 #define DEVICE_FENCE_BYTES 256 /* what follows stays aligned */
 
-/* The context that gives the memory, where there is a GPU. */
-static struct kern_ctx *pinning;
-
 static void add_cuda(struct check *check)
 {
     const struct kern_options options = {"cuda", NULL, 2};
+    struct kern_ctx *ctx = NULL;
     struct memos_error err;
-    if (kern_ctx_create(&options, &pinning, &err) != MEMOS_OK) {
+    if (kern_ctx_create(&options, &ctx, &err) != MEMOS_OK) {
         print_message("not testing cuda: %s\n", err.text);
         return;
     }
-    print_message("testing %s\n", kern_ctx_name(pinning));
-    check->contexts[check->contexts_count++] = pinning;
+    print_message("testing %s\n", kern_ctx_name(ctx));
+    check->contexts[check->contexts_count++] = ctx;
+    check->cuda = ctx;
 }
 
 int check_setup_all(void **state)
 {
     int result = check_setup(state);
     add_cuda(*state);
+    return result;
+}
+
+int check_setup_copying(void **state)
+{
+    int result = check_setup_all(state);
+    struct check *check = *state;
+    if (check->cuda) {
+        check_on_device(check->cuda);
+    }
     return result;
 }
 
@@ -71,7 +80,6 @@ int check_setup(void **state)
 int check_teardown(void **state)
 {
     struct check *check = *state;
-    pinning = NULL;
     for (size_t i = 0; i < check->contexts_count; i++) {
         kern_ctx_destroy(&check->contexts[i]);
     }
@@ -108,25 +116,13 @@ struct block {
     char *memory;
 };
 
-static char *host_memory(size_t bytes)
-{
-    void *memory = NULL;
-    if (pinning) {
-        assert_int_equal(kern_host_alloc(pinning, bytes, &memory, NULL), MEMOS_OK);
-    } else {
-        memory = aligned_alloc(256, bytes);
-    }
-    assert_non_null(memory);
-    return memory;
-}
-
 void *check_bytes(size_t bytes, size_t shift)
 {
     size_t head = sizeof(struct block) + 2 * FENCE_BYTES;
     head = (head + 255) / 256 * 256;
-    shift = pinning ? shift / 16 * 16 : shift;
     struct block block = {.bytes = bytes, .shift = shift};
-    block.memory = host_memory((head + shift + bytes + FENCE_BYTES + 255) / 256 * 256);
+    block.memory = aligned_alloc(256, (head + shift + bytes + FENCE_BYTES + 255) / 256 * 256);
+    assert_non_null(block.memory);
     char *at = block.memory + head + shift;
     memset(block.memory, FENCE, head + shift + bytes + FENCE_BYTES);
     memcpy(at - FENCE_BYTES - sizeof block, &block, sizeof block);
@@ -158,19 +154,14 @@ void check_free(void *memory)
         assert_int_equal(at[block.bytes + i], FENCE);
         assert_int_equal(at[(ptrdiff_t)i - FENCE_BYTES], FENCE);
     }
-    if (pinning) {
-        void *pinned = block.memory;
-        kern_host_release(pinning, &pinned);
-    } else {
-        free(block.memory);
-    }
+    free(block.memory);
 }
 
 void check_drop_cuda(struct check *check)
 {
-    if (pinning) {
+    if (check->cuda) {
         kern_ctx_destroy(&check->contexts[--check->contexts_count]);
-        pinning = NULL;
+        check->cuda = NULL;
     }
 }
 

@@ -15,15 +15,17 @@
 struct check {
     struct kern_ctx *contexts[CHECK_CONTEXTS_MAX];
     size_t contexts_count;
-    uint64_t state; /* of check_next */
+    struct kern_ctx *cuda; /* the last of them; NULL: not here */
+    uint64_t state;        /* of check_next */
 };
 
 /* Reads MEMOS_TEST_SEED, or makes a seed; prints it. */
 int check_setup(void **state);
-/* The same with cuda as the last context, where there is a GPU. All memory below is then the host's
- * pinned memory, which a GPU works on as on its own, 16-byte aligned whatever shift is. What an
- * operation wrote may be looked at after check_done. */
+/* The same with cuda as the last context, where there is a GPU. Tensors are device memory. */
 int check_setup_all(void **state);
+/* The same, with operations of cuda that take the process's memory as all others do (on_device.c):
+ * for tests of what operations compute. */
+int check_setup_copying(void **state);
 int check_teardown(void **state);
 
 uint64_t check_next(struct check *check);
@@ -37,8 +39,11 @@ float *check_filled(struct check *check, size_t count, size_t shift);
 void *check_bytes(size_t bytes, size_t shift); /* 0xff */
 void check_free(void *memory);
 
-/* Destroy the context of cuda again. No memory of a check_ function may be left. */
+/* Destroy the context of cuda again, with nothing of it left. */
 void check_drop_cuda(struct check *check);
+
+/* Make cuda's context one whose operations take the process's memory. Its weights are its own. */
+void check_on_device(struct kern_ctx *ctx);
 
 /* Wait for ctx; the test fails when an operation did. */
 void check_done(struct kern_ctx *ctx);

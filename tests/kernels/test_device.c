@@ -21,6 +21,16 @@ static struct kern_ctx *gpu(struct check *check)
     return check->contexts[check->contexts_count - 1];
 }
 
+/* A context of its own, with nothing else on the device: what a reset takes is all there is. */
+static struct kern_ctx *alone(struct check *check)
+{
+    const struct kern_options options = {.backend = "cuda", .threads = 1};
+    struct kern_ctx *ctx = NULL;
+    check_drop_cuda(check);
+    assert_int_equal(kern_ctx_create(&options, &ctx, NULL), MEMOS_OK);
+    return ctx;
+}
+
 /* ---- products ------------------------------------------------------------------------------ */
 
 struct product {
@@ -317,29 +327,72 @@ static void test_nothing_leaks(void **state)
 /* What we ask for wrongly is told once, by the next call that can tell, and is over then. */
 static void test_passing_error(void **state)
 {
-    struct kern_ctx *ctx = gpu(*state);
+    struct kern_ctx *ctx = alone(*state);
     struct memos_error err;
     kern_fill(ctx, (void *)(uintptr_t)64, 0, 64);
     assert_int_equal(kern_sync(ctx, &err), MEMOS_INTERNAL);
     assert_non_null(strstr(err.text, "fill"));
     assert_int_equal(kern_sync(ctx, &err), MEMOS_OK);
+    kern_ctx_destroy(&ctx);
 }
 
-/* The device is lost: everything says so until it is reset, then it works again. */
-static void test_restart(void **state)
+/* ---- after a reset ------------------------------------------------------------------------- */
+
+/* As steps_free, when the device is not to be touched. */
+static void steps_forget(struct kern_ctx *ctx, struct steps *s)
+{
+    float *pieces[] = {s->x, s->between, s->y, s->copy};
+    kern_matrix_free(&s->up);
+    kern_matrix_free(&s->down);
+    for (size_t i = 0; i < 4; i++) {
+        void *memory = (char *)pieces[i] - 256; /* as check_upload made it */
+        kern_release(ctx, &memory);
+    }
+}
+
+/* Everything is made anew and gives what it gave; what is left of before frees nothing of now. */
+static void test_reset(void **state)
 {
     struct check *check = *state;
-    const struct kern_options options = {.backend = "cuda", .threads = 1};
-    struct kern_ctx *ctx = NULL;
+    struct kern_ctx *ctx = alone(check);
+    struct kern_graph *graph = NULL;
+    struct steps s, kept;
+    struct memos_error err;
+    float want[T * K], got[T * K];
+    uint64_t seed = check->state;
+    steps_make(check, ctx, &s);
+    kept = s;
+    assert_true(kern_graph_begin(ctx));
+    steps_run(ctx, &s);
+    assert_int_equal(kern_graph_end(ctx, &graph, NULL), MEMOS_OK);
+    steps_run(ctx, &s);
+    s.up = s.down = NULL;
+    steps_free(ctx, &s, want);
+    if (kern_reset(ctx, &err) != MEMOS_OK) {
+        fail_msg("%s", err.text);
+    }
+    check->state = seed;
+    steps_make(check, ctx, &s);
+    kern_matrix_free(&kept.up);
+    kern_matrix_free(&kept.down);
+    kern_graph_free(&graph);
+    steps_run(ctx, &s);
+    steps_free(ctx, &s, got);
+    assert_memory_equal(got, want, sizeof got);
+    kern_ctx_destroy(&ctx);
+}
+
+/* The device is lost: everything says so and does nothing, all can be released, and a reset works
+ * or says that the process must be started again. */
+static void test_lost_device(void **state)
+{
+    struct check *check = *state;
+    struct kern_ctx *ctx = alone(check);
     struct kern_graph *graph = NULL;
     struct memos_error err;
     struct steps s;
-    float want[T * K], got[T * K];
+    float got[T * K];
     void *memory = NULL;
-    check_drop_cuda(check); /* its memory would be lost */
-    assert_int_equal(kern_ctx_create(&options, &ctx, NULL), MEMOS_OK);
-    assert_int_equal(kern_alloc(ctx, 4096, &memory, NULL), MEMOS_OK);
-    check->state = 1;
     steps_make(check, ctx, &s);
     steps_run(ctx, &s);
     check_done(ctx);
@@ -351,38 +404,36 @@ static void test_restart(void **state)
     assert_true(kern_graph_begin(ctx));
     steps_run(ctx, &s); /* does nothing */
     assert_int_equal(kern_graph_end(ctx, &graph, &err), MEMOS_IO);
+    assert_null(graph);
     assert_int_equal(kern_download(ctx, got, s.copy, sizeof got, &err), MEMOS_IO);
-    kern_release(ctx, &memory);
-    kern_matrix_free(&s.up);
-    kern_matrix_free(&s.down);
-    float *pieces[] = {s.x, s.between, s.y, s.copy};
-    for (size_t i = 0; i < 4; i++) {
-        memory = (char *)pieces[i] - 256; /* as check_upload made it */
-        kern_release(ctx, &memory);
+    assert_int_equal(kern_alloc(ctx, 4096, &memory, &err), MEMOS_IO);
+    steps_forget(ctx, &s);
+    if (kern_reset(ctx, &err) == MEMOS_OK) {
+        steps_make(check, ctx, &s);
+        steps_run(ctx, &s);
+        check_done(ctx);
+        steps_free(ctx, &s, got);
+    } else {
+        print_message("%s\n", err.text);
+        assert_int_equal(err.status, MEMOS_IO);
+        assert_non_null(strstr(err.text, "start it again"));
+        assert_int_equal(kern_alloc(ctx, 4096, &memory, &err), MEMOS_IO);
+        assert_int_equal(kern_sync(ctx, &err), MEMOS_IO);
     }
-    if (kern_reset(ctx, &err) != MEMOS_OK) {
-        fail_msg("%s", err.text);
-    }
-    check->state = 1;
-    steps_make(check, ctx, &s);
-    steps_run(ctx, &s);
-    check_done(ctx);
-    steps_free(ctx, &s, want);
-    check->state = 1;
-    steps_make(check, ctx, &s);
-    steps_run(ctx, &s);
-    steps_free(ctx, &s, got);
-    assert_memory_equal(got, want, sizeof got);
     kern_ctx_destroy(&ctx);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products), cmocka_unit_test(test_large_products),
-        cmocka_unit_test(test_rows_alone), cmocka_unit_test(test_graph),
-        cmocka_unit_test(test_nothing_leaks), cmocka_unit_test(test_passing_error),
-        cmocka_unit_test(test_restart), /* the last: it takes the device from all others */
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_large_products),
+        cmocka_unit_test(test_rows_alone),
+        cmocka_unit_test(test_graph),
+        cmocka_unit_test(test_nothing_leaks),
+        cmocka_unit_test(test_reset), /* takes the device from all others */
+        cmocka_unit_test(test_passing_error),
+        cmocka_unit_test(test_lost_device), /* perhaps for good */
     };
     /* A tool that looks for faults would find those that are planted. */
     const size_t planted = getenv("MEMOS_TEST_NO_FAULTS") ? 2 : 0;

@@ -82,9 +82,10 @@ static void test_amounts(void **state)
         void *memory = NULL;
         kern_memory(ctx, &available, &total);
         assert_true(available > 0 && available <= total);
-        assert_int_equal(kern_alloc(ctx, (size_t)1 << 46, &memory, &err), MEMOS_NO_MEMORY);
+        /* More than any address space: the system may promise more than there is. */
+        assert_int_equal(kern_alloc(ctx, (size_t)1 << 50, &memory, &err), MEMOS_NO_MEMORY);
         assert_null(memory);
-        assert_non_null(strstr(err.text, "67108864.0 MiB")); /* what was asked for */
+        assert_non_null(strstr(err.text, "1073741824.0 MiB")); /* what was asked for */
         assert_int_equal(kern_alloc(ctx, SIZE_MAX - 5, &memory, &err), MEMOS_NO_MEMORY);
         assert_int_equal(kern_alloc(ctx, 0, &memory, &err), MEMOS_OK);
         assert_int_equal((uintptr_t)memory % 256, 0);
