@@ -48,7 +48,7 @@ static int setup(void **state)
     assert_non_null(golden);
     assert_int_equal(check_setup(&check), 0);
     golden->check = check;
-    golden->file = fopen(GOLDEN_FILE, "rb");
+    golden->file = fopen(GOLDEN_FOLDER "/decoder.bin", "rb");
     assert_non_null(golden->file);
     *state = golden;
     return 0;
