@@ -4,11 +4,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Odd on purpose: a rest in every direction, and more than one tile of every level. */
-enum { T = 37, N = 45, K = 150, WORKSPACE = 1 << 16 };
+/* Odd on purpose: a rest in every direction, and more than one tile of every level. Of blocks,
+ * which have a K of their own, fewer rows. */
+enum { T = 37, N = 45, K = 150, BLOCKS_T = 9, BLOCKS_N = 21, BLOCKS_K = 256, WORKSPACE = 1 << 16 };
 
 struct numbers {
     float x[T * K], w[N * K], bias[N], want[T * N], got[T * N];
+    uint8_t blocks[BLOCKS_N * BLOCKS_K / 32 * 34]; /* of the largest type */
     _Alignas(256) char workspace[WORKSPACE];
 };
 
@@ -35,15 +37,20 @@ static bool run_linear(const struct kern_ops *ops, struct kern_pool *pool, enum 
 {
     struct kern_ctx ctx = {.ops = ops, .pool = pool, .threads = 1};
     struct kern_matrix *w = NULL;
-    if (kern_matrix_pack(&ctx, dtype, KERN_F32, numbers->w, N, K, &w, NULL) != MEMOS_OK) {
+    bool blocks = kern_dtype_block(dtype) > 1;
+    const struct kern_part part = {blocks ? dtype : KERN_F32,
+        blocks ? (const void *)numbers->blocks : numbers->w, blocks ? BLOCKS_N : N};
+    size_t t = blocks ? BLOCKS_T : T;
+    if (kern_matrix_pack_parts(&ctx, dtype, &part, 1, blocks ? BLOCKS_K : K, &w, NULL) !=
+        MEMOS_OK) {
         return false;
     }
-    bool fits = ops->linear_workspace_bytes(w, T) <= sizeof numbers->workspace;
+    bool fits = ops->linear_workspace_bytes(w, t) <= sizeof numbers->workspace;
     struct kern_linear a = {.x = numbers->x,
         .w = w,
         .bias = numbers->bias,
         .y = y,
-        .t = T,
+        .t = t,
         .act = KERN_GELU,
         .workspace = numbers->workspace};
     if (fits) {
@@ -51,6 +58,33 @@ static bool run_linear(const struct kern_ops *ops, struct kern_pool *pool, enum 
     }
     kern_matrix_free(&w);
     return fits;
+}
+
+/* Any codes, and scales of 2^-12 to 2^-9: the second byte of each f16. */
+static void make_blocks(enum kern_dtype dtype, uint8_t *out)
+{
+    size_t block = kern_dtype_row_bytes(dtype, kern_dtype_block(dtype));
+    size_t bytes = BLOCKS_N * kern_dtype_row_bytes(dtype, BLOCKS_K);
+    for (uint32_t i = 0; i < bytes; i++) {
+        size_t in = i % block;
+        bool scale = dtype == KERN_Q6_K ? in == 209 : in == 1 || (dtype == KERN_Q4_K && in == 3);
+        uint8_t byte = (uint8_t)((number(i) + 1) * 127);
+        out[i] = scale ? 0x0c + byte % 12 : byte;
+    }
+}
+
+static bool blocks_agree(const struct kern_ops *ops, struct kern_pool *pool, struct numbers *n)
+{
+    for (enum kern_dtype dtype = KERN_Q8_0; dtype <= KERN_Q6_K; dtype++) {
+        float *want = n->want, *got = n->got;
+        make_blocks(dtype, n->blocks);
+        if (!run_linear(&kern_ref_ops, pool, dtype, n, want) ||
+            !run_linear(ops, pool, dtype, n, got) ||
+            !close_enough(want, got, (size_t)BLOCKS_T * BLOCKS_N, 1e-3F)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool linear_agrees(
@@ -89,8 +123,8 @@ bool kern_ops_agree(const struct kern_ops *ops)
     }
     agree = agree && linear_agrees(ops, pool, KERN_F32, numbers) &&
             linear_agrees(ops, pool, KERN_BF16, numbers) &&
-            linear_agrees(ops, pool, KERN_I8, numbers) && scan_agrees(ops, KERN_F32, numbers) &&
-            scan_agrees(ops, KERN_E4M3, numbers);
+            linear_agrees(ops, pool, KERN_I8, numbers) && blocks_agree(ops, pool, numbers) &&
+            scan_agrees(ops, KERN_F32, numbers) && scan_agrees(ops, KERN_E4M3, numbers);
     kern_pool_destroy(&pool);
     free(numbers);
     return agree;

@@ -10,8 +10,8 @@
  * place. What a launch must know beforehand (T, B, the longest) is passed by value as an upper
  * bound; rows and sequences that are not used are marked as said.
  *
- * What is computed for a row is, to the bit, the same whatever other rows the call has, and for
- * attention also however a sequence was cut in steps.
+ * What is computed for a row is, to the bit, the same whatever other rows the call has; where the
+ * context is not cuda, attention gives the same also however a sequence was cut in steps.
  *
  * Threads, errors: as in kern.h. What those arrays hold is checked where they are the process's
  * memory (ids of tables are not). */

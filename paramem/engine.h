@@ -13,7 +13,7 @@
  * do depend on the number of rows in the last bits, so that there it holds but for near ties.
  *
  * Memory: all that a step needs is made at create; submit makes what its request needs; a step
- * allocates nothing.
+ * allocates nothing (but for what the tokenizer puts a token's text together in).
  *
  * Threads: an engine belongs to one thread at a time; paramem_engine_cancel may be called by any
  * thread. Callbacks run inside paramem_engine_step (and destroy), on its thread; they may submit

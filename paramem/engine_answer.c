@@ -68,7 +68,10 @@ static enum memos_status text_add(struct paramem_engine *engine, struct engine_s
     size_t at = 0, which = 0, hold = 0;
     enum memos_status status = MEMOS_OK;
 
-    if (!is_stop_id(engine, sequence, id)) {
+    /* A model may have more ids than its tokenizer (rows that fill a table up): no text is theirs.
+     */
+    bool known = paramem_tokenizer_bytes(engine->model->tokenizer, id).data != NULL;
+    if (known && !is_stop_id(engine, sequence, id)) {
         status = paramem_stream_next(&sequence->stream, id, &sequence->text, err);
     }
     if (status == MEMOS_OK && sequence->finish) {

@@ -33,7 +33,11 @@ struct paramem_forward {
     size_t rows;   /* of the last pass */
 
     struct kern_graph *graphs[BATCH_SIZES][LENGTH_SIZES];
-    bool unrecorded[BATCH_SIZES][LENGTH_SIZES]; /* recording failed: it is not tried again */
+    enum recording {
+        UNMET,
+        MET,        /* once: it ran, so that all that a first run sets up is there */
+        UNRECORDED, /* recording failed: it is not tried again */
+    } recordings[BATCH_SIZES][LENGTH_SIZES];
 };
 
 /* The shape of a pass as it is queued. Attention is one operation for the sequences of one row that
@@ -579,18 +583,21 @@ static void queue_all(const struct paramem_forward *forward, const struct shape 
 
 /* ---- run ----------------------------------------------------------------------------------- */
 
-/* The recording of a padded shape, made when there is none; NULL: it cannot be recorded. */
+/* The recording of a padded shape, made the second time that it is met; NULL: it runs as it is. */
 static struct kern_graph *graph_of(struct paramem_forward *forward, const struct shape *shape,
     const struct step *step, size_t batch, size_t length)
 {
     struct kern_graph **graph = &forward->graphs[batch][length];
-    if (!*graph && !forward->unrecorded[batch][length]) {
-        bool begun = kern_graph_begin(forward->model->ctx);
-        memos_assert(begun);
+    enum recording *recording = &forward->recordings[batch][length];
+    if (*recording == UNMET) {
+        *recording = MET;
+    } else if (*recording == MET && !*graph && !kern_graph_begin(forward->model->ctx)) {
+        *recording = UNRECORDED; /* the device failed: kern_sync will say so */
+    } else if (*recording == MET && !*graph) {
         queue_all(forward, shape, step, NULL);
         if (kern_graph_end(forward->model->ctx, graph, NULL) != MEMOS_OK) {
             *graph = NULL;
-            forward->unrecorded[batch][length] = true;
+            *recording = UNRECORDED;
         }
     }
     return *graph;

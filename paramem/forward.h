@@ -13,7 +13,7 @@
  *
  * All room is made at create. What describes a pass goes to the device in one copy, to the same
  * place every time. A decoding pass (one row of every sequence, logits of all, no hooks) is padded
- * to one of a few sizes and, where the backend records, recorded the first time a size is met;
+ * to one of a few sizes and, where the backend records, recorded the second time a size is met;
  * the copy is queued before the recording, not in it, so that its length may differ.
  *
  * Threads: one at a time. */

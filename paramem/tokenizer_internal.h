@@ -19,6 +19,7 @@
 #define PARAMEM_AROUND_MAX 16     /* tokens put before or after a text */
 #define PARAMEM_STEP_TEXT_MAX 256 /* bytes of what a step puts in */
 #define PARAMEM_TEXT_MAX ((size_t)1 << 30)
+#define PARAMEM_POOL_MAX ((size_t)1 << 28) /* bytes of all tokens' texts */
 
 enum paramem_normal_kind {
     PARAMEM_NORMAL_NFC,
@@ -162,5 +163,22 @@ MEMOS_MUST_USE enum memos_status paramem_tokenizer_parse(
 /* The model's vocabulary and merges, which are in the texts as JSON. */
 MEMOS_MUST_USE enum memos_status paramem_tokenizer_model(struct paramem_tokenizer *tokenizer,
     struct memos_bytes vocab, struct memos_bytes merges, struct memos_error *err);
+
+/* The same piece by piece: the tokens, whose texts are in the lexicon's pool; room for merges; each
+ * merge, its parts in `texts` without anything between (false: one is no token). `bytes` is set. */
+MEMOS_MUST_USE enum memos_status paramem_tokenizer_tokens(struct paramem_tokenizer *tokenizer,
+    const struct paramem_entry *entries, size_t count, struct memos_error *err);
+MEMOS_MUST_USE enum memos_status paramem_tokenizer_merges(
+    struct paramem_tokenizer *tokenizer, size_t pairs_max, struct memos_error *err);
+MEMOS_MUST_USE bool paramem_tokenizer_merge(
+    struct paramem_tokenizer *tokenizer, struct memos_bytes texts, size_t left_size, uint32_t rank);
+
+/* One more split by a pattern. TOO_LARGE, and what a pattern may fail with. */
+MEMOS_MUST_USE enum memos_status paramem_tokenizer_split(struct paramem_tokenizer *tokenizer,
+    const char *pattern, enum paramem_split_behavior behavior, struct memos_error *err);
+
+/* What the families split by: Oniguruma's expressions. */
+extern const char paramem_pattern_gpt2[];
+#define PARAMEM_PATTERN_DIGIT "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
 
 #endif

@@ -136,9 +136,6 @@ static enum memos_status normal_read(struct load *load, const json_t *tree)
 
 /* ---- splits -------------------------------------------------------------------------------- */
 
-static const char gpt2_pattern[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
 static struct paramem_split *split_new(struct load *load)
 {
     if (load->made->splits_count == PARAMEM_STEPS_MAX) {
@@ -164,10 +161,8 @@ static enum memos_status byte_level_read(struct load *load, const json_t *tree)
         split->kind = PARAMEM_SPLIT_PREFIX_SPACE;
     }
     if (!json_is_false(json_object_get(tree, "use_regex"))) {
-        struct paramem_split *split = split_new(load);
-        return split
-                   ? paramem_pattern_open(memos_bytes_of(gpt2_pattern), &split->pattern, load->err)
-                   : too_many(load);
+        return paramem_tokenizer_split(
+            load->made, paramem_pattern_gpt2, PARAMEM_SPLIT_ISOLATED, load->err);
     }
     return MEMOS_OK;
 }
@@ -227,6 +222,10 @@ static enum memos_status split_read(struct load *load, const json_t *tree)
         return unsupported(load, "pre_tokenizer behind ByteLevel:", tree);
     } else if (strcmp(type, "ByteLevel") == 0) {
         return byte_level_read(load, tree);
+    } else if (strcmp(type, "Digits") == 0) {
+        bool each_digit = json_is_true(json_object_get(tree, "individual_digits"));
+        return paramem_tokenizer_split(load->made, PARAMEM_PATTERN_DIGIT,
+            each_digit ? PARAMEM_SPLIT_ISOLATED : PARAMEM_SPLIT_CONTIGUOUS, load->err);
     }
     struct paramem_split *split = split_new(load);
     if (!split) {
@@ -235,12 +234,6 @@ static enum memos_status split_read(struct load *load, const json_t *tree)
         return pattern_split_read(load, tree, split);
     } else if (strcmp(type, "Metaspace") == 0) {
         return metaspace_read(load, tree, split);
-    } else if (strcmp(type, "Digits") == 0) {
-        bool each_digit = json_is_true(json_object_get(tree, "individual_digits"));
-        split->behavior = each_digit ? PARAMEM_SPLIT_ISOLATED : PARAMEM_SPLIT_CONTIGUOUS;
-        return paramem_pattern_open(
-            memos_bytes_of("[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"), &split->pattern,
-            load->err); /* as Rust's char::is_numeric, which is of Unicode 17 */
     }
     return unsupported(load, "pre_tokenizer", tree);
 }
@@ -483,34 +476,36 @@ static void around_set(struct paramem_tokenizer *made, const json_t *config)
     }
 }
 
-static enum memos_status beside_read(struct load *load, struct memos_bytes text, const char *name)
+/* NULL in *out when the file is not there. */
+static enum memos_status beside_read(
+    struct load *load, struct memos_bytes text, const char *name, json_t **out)
 {
-    json_t *json = NULL;
-    if (text.size == 0) {
-        return MEMOS_OK;
-    }
-    enum memos_status status = paramem_json_parse(text, &part_limits, name, &json, load->err);
-    if (status == MEMOS_OK) {
-        specials_find(load->made, json);
-        status = template_find(load, json);
-        around_set(load->made, json);
-    }
-    json_decref(json);
-    return status;
+    return text.size == 0 ? MEMOS_OK : paramem_json_parse(text, &part_limits, name, out, load->err);
 }
 
 static enum memos_status files_beside(
     struct load *load, const struct paramem_tokenizer_files *files)
 {
+    json_t *config = NULL, *special = NULL;
     if (files->jinja.size > 0) {
         load->made->chat_template = strndup(files->jinja.data, files->jinja.size);
         if (!load->made->chat_template) {
             return memos_fail(load->err, MEMOS_NO_MEMORY, "no memory for a chat template");
         }
     }
-    enum memos_status status = beside_read(load, files->config, "tokenizer_config.json");
-    return status == MEMOS_OK ? beside_read(load, files->special, "special_tokens_map.json")
-                              : status;
+    enum memos_status status = beside_read(load, files->config, "tokenizer_config.json", &config);
+    if (status == MEMOS_OK) {
+        status = beside_read(load, files->special, "special_tokens_map.json", &special);
+    }
+    if (status == MEMOS_OK) {
+        specials_find(load->made, config);
+        specials_find(load->made, special);
+        around_set(load->made, config);
+        status = template_find(load, config);
+    }
+    json_decref(config);
+    json_decref(special);
+    return status;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------- */

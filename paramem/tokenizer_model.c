@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_MAX ((size_t)1 << 28)
-
 /* ---- vocabulary ---------------------------------------------------------------------------- */
 
 struct entries {
@@ -58,8 +56,7 @@ static enum memos_status vocab_read(
             "tokenizer.json: model.vocab: after %zu tokens, no text with an id from 0 to %u",
             entries.count, PARAMEM_TOKEN_ID_MAX);
     } else {
-        status = paramem_lexicon_build(
-            &tokenizer->lexicon, entries.at, entries.count, tokenizer->bytes, err);
+        status = paramem_tokenizer_tokens(tokenizer, entries.at, entries.count, err);
     }
     free(entries.at);
     return status;
@@ -104,16 +101,16 @@ static size_t merge_read(struct paramem_scan *scan, struct memos_buffer *texts)
     return left;
 }
 
-static bool merge_add(struct paramem_tokenizer *tokenizer, const struct memos_buffer *texts,
-    size_t left_size, uint32_t rank)
+bool paramem_tokenizer_merge(
+    struct paramem_tokenizer *tokenizer, struct memos_bytes texts, size_t left_size, uint32_t rank)
 {
+    const uint8_t *at = texts.data;
     const struct paramem_lexicon *lexicon = &tokenizer->lexicon;
     bool bytes = tokenizer->bytes;
-    uint32_t left =
-        paramem_lexicon_find_written(lexicon, memos_bytes_make(texts->data, left_size), bytes);
+    uint32_t left = paramem_lexicon_find_written(lexicon, memos_bytes_make(at, left_size), bytes);
     uint32_t right = paramem_lexicon_find_written(
-        lexicon, memos_bytes_make(texts->data + left_size, texts->size - left_size), bytes);
-    uint32_t made = paramem_lexicon_find_written(lexicon, memos_buffer_view(texts), bytes);
+        lexicon, memos_bytes_make(at + left_size, texts.size - left_size), bytes);
+    uint32_t made = paramem_lexicon_find_written(lexicon, texts, bytes);
     if (left == PARAMEM_TOKEN_NONE || right == PARAMEM_TOKEN_NONE || made == PARAMEM_TOKEN_NONE) {
         return false;
     }
@@ -136,14 +133,14 @@ static enum memos_status merges_read(
     enum memos_status status = MEMOS_OK;
     uint32_t rank = 0;
     paramem_scan_expect(&scan, '[');
-    bool is_empty = paramem_scan_has(&scan, ']'), more = !is_empty;
+    bool more = !paramem_scan_has(&scan, ']'), any = more;
     for (; more && status == MEMOS_OK; more = paramem_scan_has(&scan, ',')) {
         size_t left = merge_read(&scan, &texts);
         if (scan.failed || (left == 0 && !version_line(&texts))) {
             status = memos_fail(
                 err, MEMOS_CORRUPT, "tokenizer.json: merge %u is no pair of texts", rank);
         } else if (left > 0 && !version_line(&texts)) {
-            if (!merge_add(tokenizer, &texts, left, rank++)) {
+            if (!paramem_tokenizer_merge(tokenizer, memos_buffer_view(&texts), left, rank++)) {
                 status = memos_fail(err, MEMOS_CORRUPT,
                     "tokenizer.json: merge %u of \"%.*s\" names what is no token", rank - 1,
                     texts.size < 40 ? (int)texts.size : 40, (const char *)texts.data);
@@ -151,7 +148,7 @@ static enum memos_status merges_read(
         }
     }
     if (status == MEMOS_OK) {
-        if (!is_empty) {
+        if (any) {
             paramem_scan_expect(&scan, ']');
         }
         if (scan.failed) {
@@ -189,19 +186,36 @@ static void tokens_hash(struct paramem_tokenizer *tokenizer)
     }
 }
 
-enum memos_status paramem_tokenizer_model(struct paramem_tokenizer *tokenizer,
-    struct memos_bytes vocab, struct memos_bytes merges, struct memos_error *err)
+enum memos_status paramem_tokenizer_tokens(struct paramem_tokenizer *tokenizer,
+    const struct paramem_entry *entries, size_t count, struct memos_error *err)
 {
-    paramem_lexicon_init(&tokenizer->lexicon, POOL_MAX);
-    enum memos_status status = vocab_read(tokenizer, vocab, err);
+    enum memos_status status =
+        paramem_lexicon_build(&tokenizer->lexicon, entries, count, tokenizer->bytes, err);
     if (status == MEMOS_OK) {
         tokens_hash(tokenizer);
-        status = paramem_bpe_init(&tokenizer->bpe, &tokenizer->lexicon, items_count(merges), err);
     }
+    return status;
+}
+
+enum memos_status paramem_tokenizer_merges(
+    struct paramem_tokenizer *tokenizer, size_t pairs_max, struct memos_error *err)
+{
+    enum memos_status status =
+        paramem_bpe_init(&tokenizer->bpe, &tokenizer->lexicon, pairs_max, err);
     if (status == MEMOS_OK) {
         tokenizer->bpe.bytes = tokenizer->bytes;
         byte_ids_find(tokenizer);
-        status = merges_read(tokenizer, merges, err);
     }
     return status;
+}
+
+enum memos_status paramem_tokenizer_model(struct paramem_tokenizer *tokenizer,
+    struct memos_bytes vocab, struct memos_bytes merges, struct memos_error *err)
+{
+    paramem_lexicon_init(&tokenizer->lexicon, PARAMEM_POOL_MAX);
+    enum memos_status status = vocab_read(tokenizer, vocab, err);
+    if (status == MEMOS_OK) {
+        status = paramem_tokenizer_merges(tokenizer, items_count(merges), err);
+    }
+    return status == MEMOS_OK ? merges_read(tokenizer, merges, err) : status;
 }

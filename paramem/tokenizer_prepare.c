@@ -39,6 +39,23 @@ void paramem_tokenizer_hash(
     }
 }
 
+/* ---- splits -------------------------------------------------------------------------------- */
+
+const char paramem_pattern_gpt2[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+enum memos_status paramem_tokenizer_split(struct paramem_tokenizer *tokenizer, const char *pattern,
+    enum paramem_split_behavior behavior, struct memos_error *err)
+{
+    if (tokenizer->splits_count == PARAMEM_STEPS_MAX) {
+        return memos_fail(err, MEMOS_TOO_LARGE, "more than %d pre-tokenizers", PARAMEM_STEPS_MAX);
+    }
+    struct paramem_split *split = &tokenizer->splits[tokenizer->splits_count++];
+    split->kind = PARAMEM_SPLIT_PATTERN;
+    split->behavior = behavior;
+    return paramem_pattern_open(memos_bytes_of(pattern), &split->pattern, err);
+}
+
 /* ---- added tokens -------------------------------------------------------------------------- */
 
 enum memos_status paramem_tokenizer_add(

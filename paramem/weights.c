@@ -19,6 +19,7 @@ struct paramem_loader paramem_loader_make(
         .hashes = memos_buffer_make(SIZE_MAX / 2),
         .status = MEMOS_OK,
         .err = err};
+    memos_assert(sodium_init() >= 0); /* picks its fastest BLAKE2b */
     loader.used = calloc(used_max, sizeof *loader.used);
     if (!loader.used) {
         loader.status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu tensors", used_max);
@@ -183,7 +184,7 @@ static bool finite_scales(const uint8_t *data, size_t bytes, size_t block, size_
     return found == 0;
 }
 
-static bool finite(enum kern_dtype dtype, const void *data, size_t bytes)
+static bool numbers_finite(enum kern_dtype dtype, const void *data, size_t bytes)
 {
     size_t block = kern_dtype_row_bytes(dtype, kern_dtype_block(dtype));
     switch (dtype) {
@@ -205,7 +206,7 @@ static bool finite(enum kern_dtype dtype, const void *data, size_t bytes)
 static void piece_check(void *self, size_t index)
 {
     struct piece *piece = (struct piece *)self + index;
-    piece->finite = finite(piece->weight->dtype, piece->data, piece->bytes);
+    piece->finite = numbers_finite(piece->weight->dtype, piece->data, piece->bytes);
     (void)crypto_generichash(piece->hash, HASH_BYTES, piece->data, piece->bytes, NULL, 0);
 }
 

@@ -83,7 +83,7 @@ size_t kern_cpu_attention_workspace_bytes(const struct kern_ctx *ctx, size_t t, 
     (void)sequences;
     (void)kv_heads;
     /* A call of fewer rows or shorter sequences may keep parts where the largest does not. */
-    parts = parts < PARTS_MAX ? parts : PARTS_MAX;
+    parts = ctx->threads == 1 ? 0 : parts < PARTS_MAX ? parts : PARTS_MAX;
     return (ctx->threads * room_of(head_dim).total + parts * (head_dim + 8)) * sizeof(float);
 }
 
@@ -206,14 +206,14 @@ static void fill_factors(
 }
 
 /* The page's numbers as floats: where they lie, or decoded to `room`. */
-static const float *floats_of(const struct attention *attention, const char *codes, size_t count,
-    const char *ahead, float *room)
+static const float *floats_of(
+    const struct attention *attention, const char *codes, size_t count, float *room)
 {
     const struct kern_kv *kv = attention->a->kv;
     if (kv->dtype == KERN_F32) {
         return (const float *)(const void *)codes;
     }
-    attention->tiles->decode(kv->dtype, codes, room, count * kv->head_dim, ahead);
+    attention->tiles->decode(kv->dtype, codes, room, count * kv->head_dim);
     return room;
 }
 
@@ -222,7 +222,7 @@ static void score(const struct attention *attention, const struct block *block,
 {
     const struct room *at = &attention->room;
     size_t d = attention->a->kv->head_dim;
-    bool plain = attention->a->kv->dtype == KERN_F32;
+    size_t bytes = d * kern_dtype_bytes(attention->a->kv->dtype);
     for (size_t page = chunk->page_first; page < chunk->page_end; page++) {
         const char *ahead = page + 1 < chunk->page_end
                                 ? page_of(attention, block, page + 1).keys
@@ -230,13 +230,13 @@ static void score(const struct attention *attention, const struct block *block,
         size_t count = page_count(chunk, page);
         const char *codes = page_of(attention, block, page).keys;
         struct kern_dots dots = {.queries = room + at->queries,
-            .keys = floats_of(attention, codes, count, ahead, room + at->keys),
+            .keys = floats_of(attention, codes, count, room + at->keys),
             .scores = room + at->scores + (page * KERN_PAGE_TOKENS - chunk->first),
             .rows = block->count,
             .count = count,
             .d = d,
             .ahead = ahead,
-            .ahead_bytes = plain ? d * sizeof(float) : 0};
+            .ahead_bytes = bytes};
         attention->tiles->dots(&dots);
     }
 }
@@ -310,8 +310,8 @@ static void mix(const struct attention *attention, const struct block *block,
         mix.ahead = !last                        ? page_of(attention, block, page + 1).values
                     : chunk->limit < block->high ? page_of(attention, block, page + 1).keys
                                                  : codes;
-        pages[i] = floats_of(attention, codes, count, mix.ahead,
-            room + at->values + (stream ? 0 : i * KERN_PAGE_TOKENS * d));
+        pages[i] = floats_of(
+            attention, codes, count, room + at->values + (stream ? 0 : i * KERN_PAGE_TOKENS * d));
         if (!stream && !last) {
             continue;
         }
@@ -321,7 +321,7 @@ static void mix(const struct attention *attention, const struct block *block,
         mix.pages = pages + first;
         mix.pages_count = i + 1 - first;
         mix.count = (i - first) * KERN_PAGE_TOKENS + count;
-        mix.ahead_line = stream && kv->dtype == KERN_F32 ? 64 : 0;
+        mix.ahead_line = stream ? 16 * kern_dtype_bytes(kv->dtype) : 0;
         attention->tiles->mix(&mix);
     }
 }

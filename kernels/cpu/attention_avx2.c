@@ -10,49 +10,45 @@
 
 /* ---- codes --------------------------------------------------------------------------------- */
 
-static void decode_f16(const char *from, float *to, size_t count, const char *ahead)
+static void decode_f16(const char *from, float *to, size_t count)
 {
     for (size_t i = 0; i < count; i += 8) {
         __m128i codes = _mm_loadu_si128((const __m128i *)(from + 2 * i));
-        _mm_prefetch(ahead + 2 * i, _MM_HINT_T0);
         _mm256_storeu_ps(to + i, _mm256_cvtph_ps(codes));
     }
 }
 
-static void decode_bf16(const char *from, float *to, size_t count, const char *ahead)
+static void decode_bf16(const char *from, float *to, size_t count)
 {
     for (size_t i = 0; i < count; i += 8) {
         __m128i codes = _mm_loadu_si128((const __m128i *)(from + 2 * i));
-        _mm_prefetch(ahead + 2 * i, _MM_HINT_T0);
         __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(codes), 16);
         _mm256_storeu_ps(to + i, _mm256_castsi256_ps(wide));
     }
 }
 
 /* The magnitude's bits shifted left by 7 are the float16 of the number over 256 (see scan.c). */
-static void decode_e4m3(const char *from, float *to, size_t count, const char *ahead)
+static void decode_e4m3(const char *from, float *to, size_t count)
 {
     const __m128i clear = _mm_set1_epi16((short)0xbfff);
     for (size_t i = 0; i < count; i += 8) {
         __m128i codes = _mm_loadl_epi64((const __m128i *)(from + i));
-        _mm_prefetch(ahead + i, _MM_HINT_T0);
         codes = _mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), codes), 1);
         _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_and_si128(codes, clear)));
     }
 }
 
-static void decode(
-    enum kern_dtype dtype, const char *from, float *to, size_t count, const char *ahead)
+static void decode(enum kern_dtype dtype, const char *from, float *to, size_t count)
 {
     switch (dtype) {
     case KERN_F16:
-        decode_f16(from, to, count, ahead);
+        decode_f16(from, to, count);
         break;
     case KERN_BF16:
-        decode_bf16(from, to, count, ahead);
+        decode_bf16(from, to, count);
         break;
     default:
-        decode_e4m3(from, to, count, ahead);
+        decode_e4m3(from, to, count);
         break;
     }
 }
@@ -137,31 +133,32 @@ static void dots(const struct kern_dots *a)
 INLINE void mix_tile(
     const struct kern_mix *a, size_t row, const size_t rows, size_t column, const size_t wide)
 {
+    const size_t d = a->d, line = a->ahead_line;
+    const char *ahead = a->ahead + column / 16 * KERN_PAGE_TOKENS * line;
+    float *out = a->out + row * d + column;
     __m256 sums[ROWS][2];
-    float *out = a->out + row * a->d + column;
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
 #pragma GCC unroll 2
         for (size_t i = 0; i < wide; i++) {
-            sums[r][i] = _mm256_loadu_ps(out + r * a->d + 8 * i);
+            sums[r][i] = _mm256_loadu_ps(out + r * d + 8 * i);
         }
     }
     for (size_t page = 0; page < a->pages_count; page++) {
         const float *values = a->pages[page] + column;
         const float *weights = a->weights + row * KERN_SCORES + page * KERN_PAGE_TOKENS;
         size_t left = a->count - page * KERN_PAGE_TOKENS;
-        size_t count = left < KERN_PAGE_TOKENS ? left : KERN_PAGE_TOKENS;
-        const char *ahead = a->ahead + column / 16 * KERN_PAGE_TOKENS * a->ahead_line;
-        for (size_t j = 0; j < count; j++) {
+        const float *end = weights + (left < KERN_PAGE_TOKENS ? left : KERN_PAGE_TOKENS);
+        for (const char *soon = ahead; weights < end; weights++, values += d, soon += line) {
             __m256 v[2];
-            _mm_prefetch(ahead + j * a->ahead_line, _MM_HINT_T0);
+            _mm_prefetch(soon, _MM_HINT_T0);
 #pragma GCC unroll 2
             for (size_t i = 0; i < wide; i++) {
-                v[i] = _mm256_loadu_ps(values + j * a->d + 8 * i);
+                v[i] = _mm256_loadu_ps(values + 8 * i);
             }
 #pragma GCC unroll 6
             for (size_t r = 0; r < rows; r++) {
-                __m256 weight = _mm256_broadcast_ss(weights + r * KERN_SCORES + j);
+                __m256 weight = _mm256_broadcast_ss(weights + r * KERN_SCORES);
 #pragma GCC unroll 2
                 for (size_t i = 0; i < wide; i++) {
                     sums[r][i] = _mm256_fmadd_ps(weight, v[i], sums[r][i]);
@@ -173,7 +170,7 @@ INLINE void mix_tile(
     for (size_t r = 0; r < rows; r++) {
 #pragma GCC unroll 2
         for (size_t i = 0; i < wide; i++) {
-            _mm256_storeu_ps(out + r * a->d + 8 * i, sums[r][i]);
+            _mm256_storeu_ps(out + r * d + 8 * i, sums[r][i]);
         }
     }
 }

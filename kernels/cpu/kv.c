@@ -74,7 +74,7 @@ static void decode(const struct kern_attention_tiles *tiles, enum kern_dtype dty
         memcpy(x, codes, d * sizeof *x);
         return;
     }
-    tiles->decode(dtype, codes, x, d, codes);
+    tiles->decode(dtype, codes, x, d);
     for (size_t i = 0; dtype == KERN_E4M3 && i < d; i += 8) {
         __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(256.0F));
         _mm256_storeu_ps(x + i, _mm256_mul_ps(v, _mm256_set1_ps(*scale)));

@@ -16,6 +16,10 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Sums are added to one product at a time. Else the compiler adds products of several steps first,
+ * which need more registers than there are. */
+#define KEEP(sum) __asm__("" : "+x"(sum))
+
 /* Four bytes of row r of x at k, in all lanes. */
 INLINE __m256i word_of(const struct kern_tile *t, size_t r, size_t at)
 {
@@ -67,6 +71,7 @@ INLINE void block_q8_0(const struct kern_tile *t, size_t block, const uint8_t *c
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     }
+#pragma GCC unroll 1
     for (size_t k = 0; k < BLOCK; k += 2) {
         const __m128i *w = (const __m128i *)(codes + k * KERN_PANEL);
         __m256i left = _mm256_cvtepi8_epi16(_mm_load_si128(w));
@@ -110,6 +115,7 @@ INLINE void sum_halves(const struct kern_tile *t, size_t block, const uint8_t *c
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     }
+#pragma GCC unroll 1
     for (size_t line = 0; line < 4; line++) {
         __m256i left = _mm256_load_si256((const __m256i *)(codes + 64 * line));
         __m256i right = _mm256_load_si256((const __m256i *)(codes + 64 * line + 32));
@@ -123,6 +129,8 @@ INLINE void sum_halves(const struct kern_tile *t, size_t block, const uint8_t *c
                 __m256i v = word_of(t, r, block * BLOCK + 8 * line + 4 * s);
                 sums[r][0] = _mm256_add_epi16(sums[r][0], _mm256_maddubs_epi16(steps[s][0], v));
                 sums[r][1] = _mm256_add_epi16(sums[r][1], _mm256_maddubs_epi16(steps[s][1], v));
+                KEEP(sums[r][0]);
+                KEEP(sums[r][1]);
             }
         }
     }

@@ -83,10 +83,8 @@ struct kern_mix {
 
 /* What these compute for a row does not depend on the other rows, nor on where calls are cut. */
 struct kern_attention_tiles {
-    /* count (a multiple of 8) codes of F16, BF16 or E4M3 (whose numbers come out over 256). As
-     * many bytes from `ahead` are asked for early. */
-    void (*decode)(
-        enum kern_dtype dtype, const char *from, float *to, size_t count, const char *ahead);
+    /* count (a multiple of 8) codes of F16, BF16 or E4M3 (whose numbers come out over 256). */
+    void (*decode)(enum kern_dtype dtype, const char *from, float *to, size_t count);
     void (*dots)(const struct kern_dots *a);
     void (*mix)(const struct kern_mix *a);
 };
@@ -97,6 +95,8 @@ extern const struct kern_tiles kern_cpu_f32_avx2, kern_cpu_bf16_avx2, kern_cpu_i
 extern const struct kern_tiles kern_cpu_q8_0_avx2, kern_cpu_q4_0_avx2, kern_cpu_q4_k_avx2,
     kern_cpu_q6_k_avx2;
 extern const struct kern_tiles kern_cpu_f32_avx512, kern_cpu_bf16_avx512, kern_cpu_i8_avx512;
+extern const struct kern_tiles kern_cpu_q8_0_avx512, kern_cpu_q4_0_avx512, kern_cpu_q4_k_avx512,
+    kern_cpu_q6_k_avx512;
 extern const struct kern_tiles kern_cpu_bf16_amx, kern_cpu_i8_amx;
 
 #endif

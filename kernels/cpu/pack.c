@@ -77,21 +77,20 @@ static void interleave(const struct chunk *chunk, size_t row_bytes, size_t word_
 
 /* ---- numbers of the packed type ------------------------------------------------------------ */
 
-/* Numbers k .. k + count - 1 of row r as float32; they may be a part of a larger block. */
+/* Numbers k .. k + count - 1 of row r as float32: whole blocks, or a part of one. */
 static void widen(
     const struct kern_strip *strip, size_t r, size_t k, size_t count, float out[CHUNK])
 {
     enum kern_dtype from = strip->from[r];
-    size_t block = kern_dtype_block(from), first = k / block * block;
-    const char *data = (const char *)strip->rows[r] + kern_dtype_row_bytes(from, first);
-    float whole[256];
-    if (first == k && count % block == 0) {
-        kern_cpu_to_f32(from, data, out, count);
-        return;
+    size_t block = kern_dtype_block(from), in = k % block;
+    const char *at = (const char *)strip->rows[r] + kern_dtype_row_bytes(from, k - in);
+    if (in == 0 && count % block == 0) {
+        kern_cpu_to_f32(from, at, out, count);
+    } else {
+        float whole[KERN_BLOCK_MAX];
+        kern_cpu_to_f32(from, at, whole, block);
+        memcpy(out, whole + in, count * sizeof *out);
     }
-    memos_assert(block <= sizeof whole / sizeof whole[0] && k + count <= first + block);
-    kern_cpu_to_f32(from, data, whole, block);
-    memcpy(out, whole + (k - first), count * sizeof *out);
 }
 
 /* The scale of row r: int8 has one for all of it. */

@@ -103,6 +103,10 @@ static void fill(void)
     }
     if (__builtin_cpu_supports("avx512vnni")) {
         avx512.tiles[2] = &kern_cpu_i8_avx512;
+        avx512.blocks[0] = &kern_cpu_q8_0_avx512;
+        avx512.blocks[1] = &kern_cpu_q4_0_avx512;
+        avx512.blocks[2] = &kern_cpu_q4_k_avx512;
+        avx512.blocks[3] = &kern_cpu_q6_k_avx512;
     }
     set_layouts(&avx512);
     amx = avx512;

@@ -13,8 +13,8 @@ struct attention_view {
     size_t query_stride, tables_stride, window;
     unsigned t, sequences, heads, rows_max, length_max;
     float scale;
-    bool out_half; /* BF16, else F32 */
-    bool wide;     /* queries can be read 16 bytes at a time */
+    bool out_half;       /* BF16, else F32 */
+    bool wide;           /* queries can be read 16 bytes at a time */
     unsigned pieces_max; /* that a sequence is cut into */
     float *partial;      /* (sequences, pieces_max, H, 2 + D): of a piece the largest score, the
                             weights' sum, and the sums */

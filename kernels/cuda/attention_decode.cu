@@ -1,17 +1,17 @@
 /* Attention of one row of each sequence with the tensor cores, for caches of f16, bf16 and e4m3:
  * bound by reading the cache, once for all query heads that share a key head (at most 16: the rows
  * of a tile). Flash-Decoding's split (Dao, Haziza, Massa and Sizov, 2023): the tokens of a sequence
- * are cut in pieces of at least 256, at most 64 of them, whose sums a second kernel brings together.
- * How a sequence is cut depends on its length alone, so that a row's numbers do not depend on the
- * other sequences.
+ * are cut in pieces of at least 256, at most 64 of them, whose sums a second kernel brings
+ * together. How a sequence is cut depends on its length alone, so that a row's numbers do not
+ * depend on the other sequences.
  *
  * Blocks stay and take pieces by turns: how many there are is known on the device only, and a
  * recorded launch must fit every step. A warp goes through every fourth 16 tokens of a piece, with
  * one copy to shared memory under way.
  *
- * Codes of e4m3 become f16 in registers, exactly; the scales of keys are applied to scores, those of
- * values to weights. Numbers of a head are then taken in another order (word_of), the same for both
- * sides of a product, so that four codes are one access. */
+ * Codes of e4m3 become f16 in registers, exactly; the scales of keys are applied to scores, those
+ * of values to weights. Numbers of a head are then taken in another order (word_of), the same for
+ * both sides of a product, so that four codes are one access. */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/tile.cuh"
 
@@ -57,7 +57,7 @@ template <enum kern_dtype TYPE, int D> struct shape {
     static constexpr int BYTES = D * (TYPE == KERN_E4M3 ? 1 : 2); /* of a row of keys */
     static constexpr int SCALES = TYPE == KERN_E4M3 ? 2 * KEYS * 4 : 0;
     static constexpr int STAGE = 2 * KEYS * BYTES + SCALES; /* keys, values, their scales */
-    static constexpr int WARP = 2 * STAGE > ROWS * D * 4 ? 2 * STAGE : ROWS * D * 4;
+    static constexpr int WARP = 2 * STAGE > ROWS *D * 4 ? 2 * STAGE : ROWS *D * 4;
     static constexpr int QUERIES = ROWS * D * 2;
     static constexpr int TOTAL = QUERIES + WARPS * WARP;
 };
@@ -101,14 +101,15 @@ __device__ __forceinline__ void copy_step(const attention_view &a, unsigned sequ
     if (TYPE == KERN_E4M3 && lane < 8) { /* four scales a lane: of keys, of values */
         unsigned first = token + lane % 4 * 4;
         unsigned some = c.end > first ? (c.end - first < 4 ? c.end - first : 4) : 0;
-        const float *scales = kv_scales(a.kv, page) +
-                              ((lane / 4 * a.kv.heads + kv_head) * KERN_PAGE_TOKENS + place +
-                                  lane % 4 * 4);
+        const float *scales =
+            kv_scales(a.kv, page) +
+            ((lane / 4 * a.kv.heads + kv_head) * KERN_PAGE_TOKENS + place + lane % 4 * 4);
         tile_copy_some(to + 2 * KEYS * s::BYTES + lane * 16, scales, some * 4);
     }
 }
 
-/* What a thread keeps: rows g and g + 8 of the tile. Column 2t + j of out[n] is number number_of. */
+/* What a thread keeps: rows g and g + 8 of the tile. Column 2t + j of out[n] is number number_of.
+ */
 template <int D> struct sums {
     float out[D / 8][4];
     float most[2], total[2];
@@ -134,8 +135,7 @@ __device__ __forceinline__ void score(
         if (TYPE == KERN_E4M3) {
 #pragma unroll
             for (int n = 0; n < 2; n++) {
-                uint32_t codes =
-                    *(const uint32_t *)(keys + chunk_at<BYTES>(n * 8 + g, k) + t * 4);
+                uint32_t codes = *(const uint32_t *)(keys + chunk_at<BYTES>(n * 8 + g, k) + t * 4);
                 b[2 * n] = tile_e4m3_pair(codes);
                 b[2 * n + 1] = tile_e4m3_pair(codes >> 16);
             }
@@ -168,15 +168,14 @@ __device__ __forceinline__ void gather(
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 unsigned row = 2 * t + i % 2 + i / 2 * 8;
-                codes[i] = *(const uint32_t *)(values + chunk_at<BYTES>(row, 2 * n + g / 4) +
-                                               g % 4 * 4);
+                codes[i] =
+                    *(const uint32_t *)(values + chunk_at<BYTES>(row, 2 * n + g / 4) + g % 4 * 4);
             }
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 uint32_t low = tile_bytes(codes[0], codes[1], j | (4 + j) << 4);
                 uint32_t high = tile_bytes(codes[2], codes[3], j | (4 + j) << 4);
-                tile_mma<TILE>(
-                    s->out[4 * n + j], w, tile_e4m3_pair(low), tile_e4m3_pair(high));
+                tile_mma<TILE>(s->out[4 * n + j], w, tile_e4m3_pair(low), tile_e4m3_pair(high));
             }
         }
     } else {
@@ -269,8 +268,7 @@ __device__ __forceinline__ void run_piece(const attention_view &a, const piece &
         tile_commit();
         tile_wait<1>();
         __syncwarp();
-        take_step<TYPE, D>(
-            p.c, token, a.scale * LOG2_E, queries, memory + stage * sh::STAGE, s);
+        take_step<TYPE, D>(p.c, token, a.scale * LOG2_E, queries, memory + stage * sh::STAGE, s);
         __syncwarp();
         stage ^= 1;
     }
@@ -315,9 +313,8 @@ __device__ __forceinline__ void finish_piece(const attention_view &a, const piec
             top = fmaxf(top, most[w * ROWS + row]);
         }
         for (int w = 0; w < WARPS; w++) {
-            float by = most[w * ROWS + row] == -INFINITY
-                           ? 0.0F
-                           : tile_exp2(most[w * ROWS + row] - top);
+            float by =
+                most[w * ROWS + row] == -INFINITY ? 0.0F : tile_exp2(most[w * ROWS + row] - top);
             sum += by * ((const float *)(memory + w * sh::WARP))[i];
             all += by * total[w * ROWS + row];
         }
@@ -326,8 +323,8 @@ __device__ __forceinline__ void finish_piece(const attention_view &a, const piec
             attention_put(a, p.row, head, i % D, p.c.end > 0 ? sum / all : 0.0F);
             continue;
         }
-        float *to = a.partial +
-                    (((size_t)p.sequence * a.pieces_max + p.index) * a.heads + head) * (D + 2);
+        float *to =
+            a.partial + (((size_t)p.sequence * a.pieces_max + p.index) * a.heads + head) * (D + 2);
         to[2 + i % D] = sum;
         if (i % D == 0) {
             to[0] = top;
@@ -387,13 +384,14 @@ __device__ __forceinline__ piece piece_of(
 }
 
 template <enum kern_dtype TYPE, int D>
-__global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 3) attention_decode_kernel(attention_view a)
+__global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 3)
+    attention_decode_kernel(attention_view a)
 {
     typedef shape<TYPE, D> sh;
     constexpr enum kern_dtype TILE = TYPE == KERN_BF16 ? KERN_BF16 : KERN_F16;
     KERN_SHARED_DYNAMIC(memory);
-    KERN_SHARED(float, most, WARPS * ROWS);
-    KERN_SHARED(float, total, WARPS * ROWS);
+    KERN_SHARED(float, most, WARPS *ROWS);
+    KERN_SHARED(float, total, WARPS *ROWS);
     unsigned char *queries = memory, *tiles = memory + sh::QUERIES;
     uint32_t *first = (uint32_t *)(memory + sh::TOTAL);
     unsigned group = a.heads / a.kv.heads;
@@ -405,9 +403,9 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 3) attention_decode_ker
         piece p = piece_of(a, first, item);
         for (unsigned i = threadIdx.x; i < ROWS * D; i += THREADS) {
             unsigned row = i / D, d = i % D, at = place_of<TYPE>(d);
-            float x = row < group ? a.query[p.row * a.query_stride +
-                                            (p.kv_head * group + row) * D + d]
-                                  : 0.0F;
+            float x = row < group
+                          ? a.query[p.row * a.query_stride + (p.kv_head * group + row) * D + d]
+                          : 0.0F;
             numbers<1> one = {{x}};
             store_numbers<TILE, 1>(queries + chunk_at<D * 2>(row, at / 8), at % 8, one);
         }
@@ -451,8 +449,8 @@ template <enum kern_dtype TYPE, int D> void launch(struct kern_ctx *ctx, const a
     KERN_LAUNCH_CHAINED(ctx, (attention_decode_kernel<TYPE, D>),
         dim3((unsigned)(items < blocks ? items : blocks)), dim3(THREADS), shared, a);
     if (a.pieces_max > 1) {
-        KERN_LAUNCH_CHAINED(
-            ctx, attention_merge_kernel, dim3(a.sequences * a.heads), dim3((D + 31) / 32 * 32), 0, a);
+        KERN_LAUNCH_CHAINED(ctx, attention_merge_kernel, dim3(a.sequences * a.heads),
+            dim3((D + 31) / 32 * 32), 0, a);
     }
 }
 

@@ -76,7 +76,7 @@ template <enum kern_dtype TYPE>
 __global__ void __launch_bounds__(WARPS * 32) attention_plain_kernel(attention_view a)
 {
     KERN_SHARED(float, query, HEAD_DIM_MAX);
-    KERN_SHARED(float, sums, WARPS * HEAD_DIM_MAX);
+    KERN_SHARED(float, sums, WARPS *HEAD_DIM_MAX);
     KERN_SHARED(float, most, WARPS);
     KERN_SHARED(float, total, WARPS);
     unsigned head = blockIdx.x % a.heads, row = blockIdx.x / a.heads;

@@ -1,7 +1,7 @@
 /* Attention of many rows of a sequence with the tensor cores, for caches of f16, bf16 and e4m3.
- * FlashAttention-2's shape (Dao, arXiv 2307.08691): a block has 128 rows of queries (64 where a head
- * has 256 numbers) and goes through the keys and values 64 tokens at a time, which are copied to
- * shared memory while it computes with the others.
+ * FlashAttention-2's shape (Dao, arXiv 2307.08691): a block has 128 rows of queries (64 where a
+ * head has 256 numbers) and goes through the keys and values 64 tokens at a time, which are copied
+ * to shared memory while it computes with the others.
  *
  * A "row" of a block is a row of the step and one of the query heads that share a key head: all of
  * them use the tile that was loaded, and short steps fill a block. Heavy blocks (late rows, which
@@ -49,16 +49,14 @@ __device__ bool place_of(const attention_view &a, unsigned m, place *p)
     unsigned last = (p->index + m - 1) / p->group;
     last = last < p->rows ? last : p->rows - 1;
     p->key_end = p->length == 0 ? 0 : p->length - (p->rows - last) + 1;
-    p->key_first = p->length == 0
-                       ? 0
-                       : seen_by(a, p->length, p->rows - p->index / p->group).first;
+    p->key_first = p->length == 0 ? 0 : seen_by(a, p->length, p->rows - p->index / p->group).first;
     return true;
 }
 
 /* Begin to copy keys (or values) key .. key + 63 of the block's head. */
 template <enum kern_dtype TYPE, int D>
-__device__ __forceinline__ void copy_tile(const attention_view &a, const place &p, unsigned key,
-    bool values, unsigned char *to)
+__device__ __forceinline__ void copy_tile(
+    const attention_view &a, const place &p, unsigned key, bool values, unsigned char *to)
 {
     enum { BYTES = D * (TYPE == KERN_E4M3 ? 1 : 2), CHUNKS = BYTES / 16, STEP = THREADS / CHUNKS };
     unsigned chunk = threadIdx.x % CHUNKS;
@@ -93,9 +91,9 @@ __device__ __forceinline__ void widen_tile(const attention_view &a, const place 
         float scale = 0;
         if (real) {
             unsigned char *page = page_of(a, p.sequence, (key + row) / KERN_PAGE_TOKENS);
-            scale = kv_scales(a.kv, page)[((values ? a.kv.heads : 0) + p.kv_head) *
-                                              KERN_PAGE_TOKENS +
-                                          (key + row) % KERN_PAGE_TOKENS];
+            scale =
+                kv_scales(a.kv, page)[((values ? a.kv.heads : 0) + p.kv_head) * KERN_PAGE_TOKENS +
+                                      (key + row) % KERN_PAGE_TOKENS];
         }
         numbers<16> x = load_numbers<KERN_E4M3, 16>(codes, row * D + at * 16);
 #pragma unroll
@@ -156,8 +154,7 @@ __device__ __forceinline__ void begin(const attention_view &a, const place &p, s
         }
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            unsigned row =
-                (p.index + (threadIdx.x / 32 * MT + m) * 16 + i * 8 + g) / p.group;
+            unsigned row = (p.index + (threadIdx.x / 32 * MT + m) * 16 + i * 8 + g) / p.group;
             seen see = {0, 0};
             if (row < p.rows && p.length > 0) {
                 see = seen_by(a, p.length, p.rows - row);
@@ -205,8 +202,8 @@ __device__ __forceinline__ void score(
     }
 }
 
-/* Scores become weights; the sums so far shrink when a row's largest score grew. `scale` is in units
- * of a power of 2. */
+/* Scores become weights; the sums so far shrink when a row's largest score grew. `scale` is in
+ * units of a power of 2. */
 template <int D, int MT>
 __device__ __forceinline__ void weigh(
     sums<D, MT> *s, float scores[MT][KEYS / 8][4], unsigned key, bool masked, float scale)
@@ -320,7 +317,8 @@ template <enum kern_dtype TYPE, int D, int MT> __host__ __device__ constexpr uns
 }
 
 template <enum kern_dtype TYPE, int D, int MT>
-__global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2) attention_prefill_kernel(attention_view a)
+__global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)
+    attention_prefill_kernel(attention_view a)
 {
     constexpr enum kern_dtype TILE = TYPE == KERN_BF16 ? KERN_BF16 : KERN_F16;
     constexpr int M = 64 * MT;

@@ -100,8 +100,8 @@ template <enum kern_dtype TYPE> void launch_blocks(struct kern_ctx *ctx, const r
 
 void kern_cuda_gather(struct kern_ctx *ctx, const struct kern_gather *a)
 {
-    rows r = {(const unsigned char *)a->table, a->ids, a->y, a->k,
-        kern_dtype_row_bytes(a->dtype, a->k)};
+    rows r = {
+        (const unsigned char *)a->table, a->ids, a->y, a->k, kern_dtype_row_bytes(a->dtype, a->k)};
     if (a->t == 0) {
         return;
     }

@@ -53,13 +53,15 @@ __device__ float rotated(
         cos /= rope.cos[pair];
         sin /= rope.cos[pair];
     }
-    return d < rope.half ? x * cos - get(d + rope.half) * sin : x * cos + get(pair) * sin;
+    /* The same bits whatever the types around it are. */
+    float other = d < rope.half ? -get(d + rope.half) : get(pair);
+    return fmaf(x, cos, __fmul_rn(other, sin));
 }
 
 /* A warp's share of a head, put into the cache: numbers lane * 4 .. and 128 + lane * 4 .. */
 template <enum kern_dtype TYPE>
-__device__ void put(const kv_view &kv, unsigned char *page, size_t at, float *scale,
-    const numbers<V> share[CHUNKS])
+__device__ void put(
+    const kv_view &kv, unsigned char *page, size_t at, float *scale, const numbers<V> share[CHUNKS])
 {
     unsigned lane = threadIdx.x % 32;
     float by = 1.0F, most = 0;
@@ -74,8 +76,8 @@ __device__ void put(const kv_view &kv, unsigned char *page, size_t at, float *sc
                 }
             }
         }
-        by = __any_sync(KERN_WARP, bad) ? NAN : warp_max(most);
-        by = isnan(by) || isinf(by) ? NAN : by < SMALLEST ? 0.0F : by / 448.0F;
+        by = __any_sync(KERN_WARP, bad) ? INFINITY : warp_max(most);
+        by = isinf(by) ? __uint_as_float(0x7fc00000U) : by < SMALLEST ? 0.0F : by / 448.0F;
         if (lane == 0) {
             *scale = by;
         }
@@ -167,8 +169,8 @@ template <enum kern_dtype TYPE> __global__ void __launch_bounds__(256) kv_read_k
     if (slot != KERN_NO_SLOT) {
         page += slot / KERN_PAGE_TOKENS * a.kv.page_bytes;
         if (TYPE == KERN_E4M3) {
-            scale = kv_scales(a.kv, page)[((is_key ? 0 : a.kv.heads) + head) * KERN_PAGE_TOKENS +
-                                          place];
+            scale = kv_scales(
+                a.kv, page)[((is_key ? 0 : a.kv.heads) + head) * KERN_PAGE_TOKENS + place];
         }
     }
     for (unsigned d = lane * V; d < a.kv.head_dim; d += 32 * V) {
@@ -236,8 +238,7 @@ void launch_write(struct kern_ctx *ctx, enum kern_dtype from, const writing &a)
     }
 }
 
-template <enum kern_dtype TYPE>
-void launch_reading(struct kern_ctx *ctx, const reading &a)
+template <enum kern_dtype TYPE> void launch_reading(struct kern_ctx *ctx, const reading &a)
 {
     if (a.shifts) {
         KERN_LAUNCH_CHAINED(
@@ -288,7 +289,8 @@ void kern_cuda_kv_write(struct kern_ctx *ctx, const struct kern_kv_write *a)
 
 void kern_cuda_kv_read(struct kern_ctx *ctx, const struct kern_kv_read *a)
 {
-    reading r = {kv_view_of(a->kv), rope_view_of(nullptr), a->slots, nullptr, a->key, a->value, a->t};
+    reading r = {
+        kv_view_of(a->kv), rope_view_of(nullptr), a->slots, nullptr, a->key, a->value, a->t};
     if (a->t > 0) {
         launch_reading_of(ctx, a->kv->dtype, r);
     }

@@ -13,9 +13,9 @@ __global__ void __launch_bounds__(1024)
     kern_start_next();
     kern_wait_before();
     const float *row = logits + blockIdx.x * vocab;
-    running all = running_of_row<V>(row, vocab, scratch);
+    running all = running_of_row<V>(row, vocab, scratch, [](float, uint32_t) {});
     if (threadIdx.x == 0) {
-        out[blockIdx.x] = row[ids[blockIdx.x]] - all.most - logf(all.sum);
+        out[blockIdx.x] = log_softmax(row[ids[blockIdx.x]], all);
     }
 }
 
@@ -27,10 +27,10 @@ void kern_cuda_logprobs(struct kern_ctx *ctx, const float *logits, const uint32_
     if (rows == 0) {
         return;
     } else if (vocab % 4 == 0 && lies_wide(logits, 16)) {
-        KERN_LAUNCH_CHAINED(ctx, logprobs_kernel<4>, dim3((unsigned)rows), dim3(1024), 0, logits,
-            ids, vocab, out);
+        KERN_LAUNCH_CHAINED(
+            ctx, logprobs_kernel<4>, dim3((unsigned)rows), dim3(1024), 0, logits, ids, vocab, out);
     } else {
-        KERN_LAUNCH_CHAINED(ctx, logprobs_kernel<1>, dim3((unsigned)rows), dim3(1024), 0, logits,
-            ids, vocab, out);
+        KERN_LAUNCH_CHAINED(
+            ctx, logprobs_kernel<1>, dim3((unsigned)rows), dim3(1024), 0, logits, ids, vocab, out);
     }
 }

@@ -52,6 +52,10 @@ static __device__ __forceinline__ float f16_value(uint16_t bits)
 
 static __device__ __forceinline__ uint16_t f16_bits(float value)
 {
+    uint32_t bits = __float_as_uint(value);
+    if ((bits & 0x7fffffffU) > 0x7f800000U) { /* quiet, with what fits of the payload */
+        return (uint16_t)(bits >> 16 & 0x8000U | 0x7e00U | (bits >> 13 & 0x3ffU));
+    }
     return __half_as_ushort(__float2half_rn(value));
 }
 
@@ -202,7 +206,8 @@ static inline bool lies_wide(const void *array, size_t bytes)
     return (uintptr_t)array % (bytes > 16 ? 16 : bytes) == 0;
 }
 
-/* ---- over a warp, over a block ----------------------------------------------------------------- */
+/* ---- over a warp, over a block -----------------------------------------------------------------
+ */
 
 #define KERN_WARP 0xffffffffU
 

@@ -35,6 +35,22 @@ __device__ void put(const rms &a, void *y, size_t at, size_t i, numbers<V> x, fl
     store_numbers<Y, V>(y, at + i * V, x);
 }
 
+/* 1 over the root of the mean square, of numbers so large that eps is nothing beside them. */
+template <int V, int WIDTH>
+__device__ __noinline__ float by_of_large(const float *x, size_t k, float *scratch)
+{
+    float most = 0, sum = 0;
+    for (size_t i = threadIdx.x % WIDTH; i < k; i += WIDTH) {
+        most = fmaxf(most, fabsf(x[i]));
+    }
+    most = WIDTH == 32 ? warp_max(most) : block_max(most, scratch);
+    for (size_t i = threadIdx.x % WIDTH; i < k; i += WIDTH) {
+        sum += x[i] / most * (x[i] / most);
+    }
+    sum = WIDTH == 32 ? warp_sum(sum) : block_sum(sum, scratch);
+    return 1.0F / most / sqrtf(sum / (float)k);
+}
+
 /* WIDTH threads share a unit: a warp (8 units a block), or all of a block. */
 template <enum kern_dtype Y, int V, int WIDTH>
 __global__ void __launch_bounds__(WIDTH == 32 ? 256 : WIDTH) rmsnorm_kernel(rms a)
@@ -64,6 +80,9 @@ __global__ void __launch_bounds__(WIDTH == 32 ? 256 : WIDTH) rmsnorm_kernel(rms 
     }
     sum = WIDTH == 32 ? warp_sum(sum) : block_sum(sum, scratch);
     float by = 1.0F / sqrtf(sum / (float)a.k + a.eps);
+    if (isinf(sum)) { /* for all threads of the unit: squares that leave float32 */
+        by = by_of_large<V, WIDTH>(x, a.k, scratch);
+    }
 #pragma unroll
     for (int j = 0; j < KEPT; j++) {
         if (thread + (size_t)j * WIDTH < count) {
@@ -79,8 +98,8 @@ template <enum kern_dtype Y, int V> void launch(struct kern_ctx *ctx, const rms 
 {
     size_t count = a.k / V;
     if (count <= 32 * KEPT) {
-        KERN_LAUNCH_CHAINED(ctx, (rmsnorm_kernel<Y, V, 32>), dim3((unsigned)((a.units + 7) / 8)),
-            dim3(256), 0, a);
+        KERN_LAUNCH_CHAINED(
+            ctx, (rmsnorm_kernel<Y, V, 32>), dim3((unsigned)((a.units + 7) / 8)), dim3(256), 0, a);
     } else if (count <= 256 * KEPT) {
         KERN_LAUNCH_CHAINED(
             ctx, (rmsnorm_kernel<Y, V, 256>), dim3((unsigned)a.units), dim3(256), 0, a);
@@ -95,8 +114,7 @@ template <enum kern_dtype Y, int V> void launch(struct kern_ctx *ctx, const rms 
 void kern_cuda_rmsnorm(struct kern_ctx *ctx, const struct kern_rmsnorm *a)
 {
     size_t heads = a->heads > 1 ? a->heads : 1;
-    rms n = {
-        a->x, a->gamma, a->y, a->rows * heads, heads, a->k, a->x_stride, a->y_stride, a->eps};
+    rms n = {a->x, a->gamma, a->y, a->rows * heads, heads, a->k, a->x_stride, a->y_stride, a->eps};
     bool half = a->y_dtype == KERN_BF16;
     bool wide = a->k % 4 == 0 && a->x_stride % 4 == 0 && a->y_stride % 4 == 0 &&
                 lies_wide(a->x, 16) && lies_wide(a->gamma, 16) && lies_wide(a->y, half ? 8 : 16);

@@ -56,12 +56,12 @@ void kern_cuda_rotate(struct kern_ctx *ctx, const struct kern_rotate *a)
 {
     const struct kern_rope *rope = a->rope;
     size_t half = rope->rotary / 2;
-    turn r = {rope->cos, rope->sin, a->x, a->positions, a->t, a->heads, a->head_dim, a->stride, half,
-        a->back};
+    turn r = {rope->cos, rope->sin, a->x, a->positions, a->t, a->heads, a->head_dim, a->stride,
+        half, a->back};
     if (a->t == 0 || a->heads == 0 || half == 0) {
         return;
-    } else if (half % 4 == 0 && a->head_dim % 4 == 0 && a->stride % 4 == 0 &&
-               lies_wide(a->x, 16) && lies_wide(rope->cos, 16) && lies_wide(rope->sin, 16)) {
+    } else if (half % 4 == 0 && a->head_dim % 4 == 0 && a->stride % 4 == 0 && lies_wide(a->x, 16) &&
+               lies_wide(rope->cos, 16) && lies_wide(rope->sin, 16)) {
         launch<4>(ctx, r);
     } else {
         launch<1>(ctx, r);

@@ -39,9 +39,9 @@ struct work {
     size_t vocab;
     bool wide;
     float most, temperature;
-    uint32_t *scratch;       /* 128 words */
-    u64 *list;              /* LIST keys */
-    u64 *weights;           /* of the list */
+    uint32_t *scratch; /* 128 words */
+    u64 *list;         /* LIST keys */
+    u64 *weights;      /* of the list */
 };
 
 __device__ u64 key_of(float logit, uint32_t id)
@@ -72,10 +72,11 @@ __device__ u64 weight_of(const work &w, float logit)
     return (u64)(share_of(w, logit) * UNIT);
 }
 
-/* ---- over a row, over a block ------------------------------------------------------------------ */
+/* ---- over a row, over a block ------------------------------------------------------------------
+ */
 
-/* f(logit, id) for every id of first..end-1 that falls to thread `at` of `step`; first is a multiple
- * of 4. */
+/* f(logit, id) for every id of first..end-1 that falls to thread `at` of `step`; first is a
+ * multiple of 4. */
 template <typename F>
 __device__ void each(const work &w, size_t first, size_t end, unsigned at, unsigned step, F f)
 {
@@ -107,8 +108,6 @@ template <typename F> __device__ void each_of_row(const work &w, F f)
 {
     each(w, 0, w.vocab, threadIdx.x, THREADS, f);
 }
-
-
 
 template <typename F> __device__ u64 warp_joined(u64 value, F join)
 {
@@ -162,7 +161,8 @@ __device__ u64 block_before(const work &w, u64 value)
     return all + sum - value;
 }
 
-/* ---- the keys of which a row keeps the largest ---------------------------------------------------- */
+/* ---- the keys of which a row keeps the largest
+ * ---------------------------------------------------- */
 
 /* A goal: so many keys, or so much weight. */
 struct goal {
@@ -323,7 +323,8 @@ __device__ u64 least_kept(const work &w, bins b, const struct kern_sample_row &h
     return c.key;
 }
 
-/* ---- the draw --------------------------------------------------------------------------------- */
+/* ---- the draw ---------------------------------------------------------------------------------
+ */
 
 __device__ uint32_t drawn(const work &w, const struct kern_sample_row &how, u64 least, u64 best)
 {
@@ -376,11 +377,12 @@ __device__ uint32_t drawn(const work &w, const struct kern_sample_row &how, u64 
     return *chosen;
 }
 
-/* ---- the most likely ---------------------------------------------------------------------------- */
+/* ---- the most likely ----------------------------------------------------------------------------
+ */
 
 /* The `top` largest keys. mine: the thread's largest. Of the threads' largest the top-th bounds the
  * row's top-th from below, so that few keys are left to be compared with each other. */
-__device__ void tell_top(const work &w, const sampling &a, size_t row, u64 mine, float all)
+__device__ void tell_top(const work &w, const sampling &a, size_t row, u64 mine, running all)
 {
     KERN_SHARED(u64, bound, 1);
     uint32_t rank = 0;
@@ -400,7 +402,7 @@ __device__ void tell_top(const work &w, const sampling &a, size_t row, u64 mine,
     u64 least = *bound;
     auto put = [&](size_t at, u64 key) {
         a.out_top_ids[row * a.top + at] = id_of(key);
-        a.out_top_logprobs[row * a.top + at] = logit_of(key) - all;
+        a.out_top_logprobs[row * a.top + at] = log_softmax(logit_of(key), all);
     };
     uint32_t listed = collect(w, [&](float x, uint32_t id) { return key_of(x, id) >= least; });
     if (listed <= LIST) {
@@ -457,27 +459,21 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(sampling a)
     adjust(a, how, logits);
 
     u64 mine = 0;
-    bool bad = false;
-    running r = {-INFINITY, 0};
-    each_of_row(w, [&](float x, uint32_t id) {
+    auto largest = [&](float x, uint32_t id) {
         u64 key = key_of(x, id);
         mine = key > mine ? key : mine;
-        bad |= !(x < INFINITY);
-        numbers<1> one = {{x}};
-        r = x > -INFINITY ? running_with<1>(r, one) : r;
-    });
+    };
+    running all = w.wide ? running_of_row<4>(logits, a.vocab, (float *)scratch, largest)
+                         : running_of_row<1>(logits, a.vocab, (float *)scratch, largest);
     u64 best = block_most(w, mine);
-    r = running_of_block(r, (float *)scratch);
     w.most = logit_of(best);
-    bad = __syncthreads_or(bad) || w.most == -INFINITY;
-    float all = bad ? NAN : w.most + logf(r.sum);
     uint32_t id = id_of(best);
     if (how.temperature > 0 && !isinf(w.most)) {
         id = drawn(w, how, least_kept(w, {bin_counts, bin_weights}, how), best);
     }
     if (threadIdx.x == 0) {
         a.out_ids[blockIdx.x] = id;
-        a.out_logprobs[blockIdx.x] = logits[id] - all;
+        a.out_logprobs[blockIdx.x] = log_softmax(logits[id], all);
     }
     if (a.top > 0) {
         tell_top(w, a, blockIdx.x, mine, all);
@@ -499,7 +495,6 @@ void kern_cuda_sample(struct kern_ctx *ctx, const struct kern_sample *a)
     sampling s = {a->logits, a->rows, a->adjusts, a->vocab, a->top, a->out_ids, a->out_logprobs,
         a->out_top_ids, a->out_top_logprobs};
     if (a->rows_count > 0) {
-        KERN_LAUNCH_CHAINED(
-            ctx, sample_kernel, dim3((unsigned)a->rows_count), dim3(THREADS), 0, s);
+        KERN_LAUNCH_CHAINED(ctx, sample_kernel, dim3((unsigned)a->rows_count), dim3(THREADS), 0, s);
     }
 }

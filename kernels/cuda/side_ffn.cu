@@ -156,10 +156,10 @@ void run_group(struct kern_ctx *ctx, const struct kern_side_ffn *a, size_t group
     kern_linear(ctx, &out);
     if (!together) {
         const float *from = (const float *)(memory + r.out);
-        in_pieces(rows, count, repeat(rows, count),
-            [&](size_t at, dim3 blocks, const some_rows &some) {
-                KERN_LAUNCH_CHAINED(ctx, side_add_kernel, blocks, dim3(256), 0, from + at * a->k,
-                    a->y, a->k, some);
+        in_pieces(
+            rows, count, repeat(rows, count), [&](size_t at, dim3 blocks, const some_rows &some) {
+                KERN_LAUNCH_CHAINED(
+                    ctx, side_add_kernel, blocks, dim3(256), 0, from + at * a->k, a->y, a->k, some);
             });
     }
 }

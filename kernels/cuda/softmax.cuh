@@ -8,7 +8,8 @@ struct running {
     float most, sum; /* sum of exp(x - most) */
 };
 
-/* exp of a difference that is at most 0, or -INFINITY - -INFINITY, which counts as nothing. */
+/* exp of a difference that is at most 0, or -INFINITY - -INFINITY, which counts as nothing; NaN stays
+ * NaN. */
 static __device__ __forceinline__ float exp_below(float x, float most)
 {
     return x == -INFINITY ? 0.0F : expf(x - most);
@@ -40,8 +41,8 @@ static __device__ __forceinline__ running running_of_warp(running r)
 {
 #pragma unroll
     for (int by = 16; by > 0; by /= 2) {
-        running other = {__shfl_xor_sync(KERN_WARP, r.most, by),
-            __shfl_xor_sync(KERN_WARP, r.sum, by)};
+        running other = {
+            __shfl_xor_sync(KERN_WARP, r.most, by), __shfl_xor_sync(KERN_WARP, r.sum, by)};
         r = running_joined(r, other);
     }
     return r;
@@ -65,15 +66,44 @@ static __device__ __forceinline__ running running_of_block(running r, float *scr
     return running_of_warp(r);
 }
 
-template <int V>
+/* Of a row, by all of a block of 1024 threads; also tells each of its logits to f(logit, id). What
+ * it gives does not depend on f. V is 4 where the row can be read 16 bytes at a time, else 1. */
+template <int V, typename F>
 static __device__ __forceinline__ running running_of_row(
-    const float *row, size_t count, float *scratch)
+    const float *row, size_t count, float *scratch, F f)
 {
+    enum { ROUNDS = 4 }; /* loads on their way */
     running r = {-INFINITY, 0};
-    for (size_t i = threadIdx.x; i < count / V; i += blockDim.x) {
-        r = running_with<V>(r, load_numbers<KERN_F32, V>(row, i * V));
+    size_t step = (size_t)V * blockDim.x, i = (size_t)V * threadIdx.x;
+    for (; i + (ROUNDS - 1) * step < count; i += ROUNDS * step) {
+        numbers<V> x[ROUNDS];
+#pragma unroll
+        for (int j = 0; j < ROUNDS; j++) {
+            x[j] = load_numbers<KERN_F32, V>(row, i + j * step);
+        }
+#pragma unroll
+        for (int j = 0; j < ROUNDS * V; j++) {
+            f(x[j / V].at[j % V], (uint32_t)(i + j / V * step + j % V));
+        }
+#pragma unroll
+        for (int j = 0; j < ROUNDS; j++) {
+            r = running_with<V>(r, x[j]);
+        }
+    }
+    for (; i < count; i += step) {
+        numbers<V> x = load_numbers<KERN_F32, V>(row, i);
+        for (int j = 0; j < V; j++) {
+            f(x.at[j], (uint32_t)(i + j));
+        }
+        r = running_with<V>(r, x);
     }
     return running_of_block(r, scratch);
+}
+
+/* The log softmax of a logit: NaN where the row has a NaN, infinity, or nothing above -infinity. */
+static __device__ __forceinline__ float log_softmax(float logit, running row)
+{
+    return logit - row.most - logf(row.sum);
 }
 
 #endif

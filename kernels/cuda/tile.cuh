@@ -1,10 +1,10 @@
 /* Instructions that only a GPU has, each a small function; beside it, for the emulator, a portable
  * twin of the same meaning (PTX ISA 8.x: mma, ldmatrix, cp.async).
  *
- * Fragments of a warp: lane = 4 g + t. Of A (16, 16): a[0] has (g, 2t .. 2t+1), a[1] (g + 8, ..), a[2]
- * and a[3] the same rows at columns 2t + 8 .. 2t + 9. Of B (16, 8): b[0] has (2t .. 2t+1, g), b[1]
- * (2t + 8 .. 2t + 9, g). Of the sums (16, 8): d[0], d[1] are (g, 2t .. 2t+1), d[2], d[3] (g + 8, ..).
- * Two numbers of 16 bits are a word, the first in its low half. */
+ * Fragments of a warp: lane = 4 g + t. Of A (16, 16): a[0] has (g, 2t .. 2t+1), a[1] (g + 8, ..),
+ * a[2] and a[3] the same rows at columns 2t + 8 .. 2t + 9. Of B (16, 8): b[0] has (2t .. 2t+1, g),
+ * b[1] (2t + 8 .. 2t + 9, g). Of the sums (16, 8): d[0], d[1] are (g, 2t .. 2t+1), d[2], d[3] (g +
+ * 8, ..). Two numbers of 16 bits are a word, the first in its low half. */
 #ifndef KERNELS_CUDA_TILE_CUH
 #define KERNELS_CUDA_TILE_CUH
 
@@ -14,20 +14,19 @@
 template <enum kern_dtype TYPE>
 static __device__ __forceinline__ uint32_t tile_pair(float low, float high);
 template <enum kern_dtype TYPE>
-static __device__ __forceinline__ void tile_mma(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1);
+static __device__ __forceinline__ void tile_mma(
+    float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1);
 
 #ifndef KERN_CUDA_EMULATED
 
-template <>
-__device__ __forceinline__ uint32_t tile_pair<KERN_F16>(float low, float high)
+template <> __device__ __forceinline__ uint32_t tile_pair<KERN_F16>(float low, float high)
 {
     uint32_t out;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
     return out;
 }
 
-template <>
-__device__ __forceinline__ uint32_t tile_pair<KERN_BF16>(float low, float high)
+template <> __device__ __forceinline__ uint32_t tile_pair<KERN_BF16>(float low, float high)
 {
     uint32_t out;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
@@ -55,8 +54,9 @@ __device__ __forceinline__ void tile_mma<KERN_BF16>(
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* Four matrices (8, 8) of 16-bit numbers from shared memory: lane 8 i + r brings the address of row r
- * of matrix i (16 bytes); out[i] is (g, 2t .. 2t+1) of matrix i, of its transpose when TRANSPOSED. */
+/* Four matrices (8, 8) of 16-bit numbers from shared memory: lane 8 i + r brings the address of row
+ * r of matrix i (16 bytes); out[i] is (g, 2t .. 2t+1) of matrix i, of its transpose when
+ * TRANSPOSED. */
 template <bool TRANSPOSED>
 static __device__ __forceinline__ void tile_load(uint32_t out[4], const void *row)
 {
@@ -79,8 +79,8 @@ static __device__ __forceinline__ void tile_copy(void *to, const void *from, boo
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                      (uint32_t)__cvta_generic_to_shared(to)),
-        "l"(from), "r"(real ? 16 : 0)
-        : "memory");
+                 "l"(from), "r"(real ? 16 : 0)
+                 : "memory");
 }
 
 /* The same, `some` bytes of the 16 (0..16), then zeros. */
@@ -88,8 +88,8 @@ static __device__ __forceinline__ void tile_copy_some(void *to, const void *from
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                      (uint32_t)__cvta_generic_to_shared(to)),
-        "l"(from), "r"(some)
-        : "memory");
+                 "l"(from), "r"(some)
+                 : "memory");
 }
 
 /* The thread's copies since the last commit are a group; wait until at most LEFT groups are under
@@ -107,13 +107,19 @@ template <int LEFT> static __device__ __forceinline__ void tile_wait(void)
 /* Two e4m3 codes, in the low half, as two f16. */
 static __device__ __forceinline__ uint32_t tile_e4m3_pair(uint32_t codes)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
     uint32_t out;
     asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"((uint16_t)codes));
     return out;
+#else
+    __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2((__nv_fp8x2_storage_t)codes, __NV_E4M3);
+    return pair.x | (uint32_t)pair.y << 16;
+#endif
 }
 
 /* Byte i of the result is byte (selector >> 4 i & 7) of low's bytes, then high's. */
-static __device__ __forceinline__ uint32_t tile_bytes(uint32_t low, uint32_t high, uint32_t selector)
+static __device__ __forceinline__ uint32_t tile_bytes(
+    uint32_t low, uint32_t high, uint32_t selector)
 {
     return __byte_perm(low, high, selector);
 }
@@ -148,7 +154,8 @@ EMULATE_QUIET static void emulate_mma(float d[4], const uint32_t a[4], const uin
     for (unsigned k = 0; k < 16; k++) {
         const uint32_t *const *of_row = (const uint32_t *const *)all[4 * g + k % 8 / 2];
         for (unsigned i = 0; i < 2; i++) {
-            const uint32_t *const *of_column = (const uint32_t *const *)all[4 * (2 * t + i) + k % 8 / 2];
+            const uint32_t *const *of_column =
+                (const uint32_t *const *)all[4 * (2 * t + i) + k % 8 / 2];
             uint32_t left = of_row[0][i + k / 8 * 2] >> (k % 2 * 16);
             uint32_t right = of_column[1][k / 8] >> (k % 2 * 16);
             row[i][k] = TYPE == KERN_F16 ? f16_value((uint16_t)left) : bf16_value((uint16_t)left);
@@ -164,7 +171,8 @@ EMULATE_QUIET static void emulate_mma(float d[4], const uint32_t a[4], const uin
     }
 }
 
-template <> inline void tile_mma<KERN_F16>(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+template <>
+inline void tile_mma<KERN_F16>(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
 {
     uint32_t b[2] = {b0, b1};
     emulate_mma<KERN_F16>(d, a, b);

@@ -485,7 +485,6 @@ static void scene_open(struct scene *scene, const struct options *options)
 int main(int argc, char **argv)
 {
     struct options options = {.backend = "cpu",
-        .shape = "llama1b",
         .weights = "bf16,i8,q8_0,q4_0",
         .turns = "../shared/data/locomo/turns.jsonl"};
     struct bench bench;
@@ -493,9 +492,9 @@ int main(int argc, char **argv)
     enum kern_dtype types[WEIGHTS_MAX];
 
     argc = options_take(&options, argc, argv);
-    if (!options.threads) {
-        options.threads = strcmp(options.backend, "cuda") == 0 ? "0" : "2"; /* 0: all */
-    }
+    bool is_cuda = strcmp(options.backend, "cuda") == 0;
+    options.threads = options.threads ? options.threads : is_cuda ? "0" : "2"; /* 0: all */
+    options.shape = options.shape ? options.shape : is_cuda ? "llama8b" : "llama1b";
     bench_begin(&bench, "bench_inference", argc, argv);
     size_t types_count = types_take(options.weights, types);
     peers_read(options.peers, &scene.peers);

@@ -5,7 +5,10 @@
 
 Prints lines for bench_inference --peers: bf16, a static cache, the decoding step compiled with
 torch.compile (CUDA graphs), greedy. Prompts are of 512 tokens; reading is timed at 512 and 4,096.
-Takes about three minutes for all of it, most of them torch.compile's.
+Made for transformers 5.24.
+
+Takes about three minutes for all of it, most of them torch.compile's: once --seconds have passed,
+the batches that are left run as they are, and their lines say so.
 """
 from __future__ import annotations
 
@@ -40,15 +43,6 @@ def make_model(shape: str) -> LlamaForCausalLM:
         return LlamaForCausalLM(config).eval()
 
 
-def make_cache(model: LlamaForCausalLM, batch: int, length: int) -> StaticCache:
-    """Its arguments have changed from version to version."""
-    try:
-        return StaticCache(config=model.config, max_cache_len=length)
-    except TypeError:
-        return StaticCache(config=model.config, max_batch_size=batch, max_cache_len=length,
-                           device="cuda", dtype=torch.bfloat16)
-
-
 def timed(work) -> float:
     torch.cuda.synchronize()
     begin = time.perf_counter()
@@ -74,18 +68,16 @@ def time_prefill(model: LlamaForCausalLM, tokens: int) -> float:
 
 def time_decode(model: LlamaForCausalLM, step, batch: int) -> float:
     """Tokens a second of `batch` sequences after their prompts."""
-    cache = make_cache(model, batch, PROMPT + STEPS + 2 * WARM_STEPS)
-    vocab, position = model.config.vocab_size, torch.arange(PROMPT, device="cuda")
-    pieces = [ids(vocab, batch, PROMPT // 4) for _ in range(4)]
-    for i, piece in enumerate(pieces):  # in pieces, so that logits and scores stay small
-        at = position[i * (PROMPT // 4):(i + 1) * (PROMPT // 4)]
-        model(piece, past_key_values=cache, use_cache=True, cache_position=at, logits_to_keep=1)
-    last, at = ids(vocab, batch, 1), torch.tensor([PROMPT], device="cuda")
+    cache = StaticCache(config=model.config, max_cache_len=PROMPT + STEPS + 2 * WARM_STEPS)
+    vocab = model.config.vocab_size
+    for _ in range(4):  # in pieces, so that scores stay small
+        model(ids(vocab, batch, PROMPT // 4), cache=cache, use_cache=True, logits_to_keep=1)
+    last, at = ids(vocab, batch, 1), torch.full((batch, 1), PROMPT, device="cuda")
 
     def run(count: int) -> None:
         nonlocal last, at
         for _ in range(count):
-            logits = step(last, past_key_values=cache, use_cache=True, cache_position=at).logits
+            logits = step(last, cache=cache, use_cache=True, position_ids=at).logits
             last = logits[:, -1].argmax(-1, keepdim=True).clone()
             at = at + 1
 
@@ -98,7 +90,9 @@ def main() -> None:
     parser.add_argument("shape", nargs="?", default="llama8b", choices=SHAPES)
     parser.add_argument("--batches", default="1,16,64")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--seconds", type=float, default=150)
     options = parser.parse_args()
+    begin = time.perf_counter()
     line = {"peer": "transformers", "shape": options.shape, "weights": "bf16",
             "device": torch.cuda.get_device_name()}
     with torch.inference_mode():
@@ -109,16 +103,17 @@ def main() -> None:
             print(json.dumps({**line, "prefill_tokens": tokens,
                               "prefill_tokens_per_s": round(rate, 1)}), flush=True)
         say("prompts read")
-        compiled = not options.no_compile
-        step = torch.compile(model.forward, mode="reduce-overhead") if compiled else model.forward
+        torch._dynamo.config.automatic_dynamic_shapes = False  # each batch has a graph of its own
+        fast = torch.compile(model.forward, mode="reduce-overhead")
         for batch in map(int, options.batches.split(",")):
+            compiled = not options.no_compile and time.perf_counter() - begin < options.seconds
             try:
-                rate = time_decode(model, step, batch)
+                rate = time_decode(model, fast if compiled else model.forward, batch)
             except Exception as error:  # pylint: disable=broad-except
                 # a compiler that fails must not cost what was measured before
                 say(f"batch {batch}, compiled: {type(error).__name__}: {str(error)[:200]}")
-                step, compiled = model.forward, False
-                rate = time_decode(model, step, batch)
+                compiled = False
+                rate = time_decode(model, model.forward, batch)
             print(json.dumps({**line, "batch": batch, "compiled": compiled,
                               "decode_tokens_per_s": round(rate, 2)}), flush=True)
             say(f"batch {batch}")

@@ -22,14 +22,15 @@ extern "C" {
 
 #include <vector>
 
-/* For ref's functions, and for the kernels' launches, which need none. */
-static struct kern_ctx *check_ctx;
+/* For ref's functions; for those that are tested. */
+static struct kern_ctx *check_ctx, *check_device;
 
 /* Reads MEMOS_TEST_SEED, or makes a seed; prints it. */
 static inline int check_setup(void **)
 {
     struct kern_options options = {"ref", nullptr, 1};
     assert_int_equal(kern_ctx_create(&options, &check_ctx, nullptr), MEMOS_OK);
+    check_device = emulate_context(check_ctx);
     const char *text = getenv("MEMOS_TEST_SEED");
     unsigned long long seed = text ? strtoull(text, nullptr, 10) : (unsigned long long)getpid();
     print_message("MEMOS_TEST_SEED=%llu\n", seed);
@@ -39,6 +40,7 @@ static inline int check_setup(void **)
 
 static inline int check_teardown(void **)
 {
+    emulate_context_done();
     kern_ctx_destroy(&check_ctx);
     return 0;
 }
@@ -125,8 +127,8 @@ static inline void check_no_faults(void)
     assert_int_equal(faults, 0);
 }
 
-/* Are got's numbers want's? `bound` is in units of the root mean square of want (at least 0.05). NaN
- * where want has NaN. */
+/* Are got's numbers want's? `bound` is in units of the root mean square of want (at least 0.05).
+ * NaN where want has NaN. */
 static inline void check_close(const float *want, const float *got, size_t count, double bound)
 {
     double squares = 0;

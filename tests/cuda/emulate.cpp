@@ -40,8 +40,9 @@ const char *launched = "";
 void fault(const char *format, ...)
 {
     if (faults_count++ == 0) {
-        int at = snprintf(faults_text, sizeof faults_text, "%s: block %u,%u,%u thread %u: ",
-            launched, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x);
+        int at =
+            snprintf(faults_text, sizeof faults_text, "%s: block %u,%u,%u thread %u: ", launched,
+                blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x);
         va_list list;
         va_start(list, format);
         (void)vsnprintf(faults_text + at, sizeof faults_text - (size_t)at, format, list);
@@ -115,7 +116,7 @@ struct fibre fibres[THREADS_MAX];
 struct warp warps[WARPS_MAX];
 char *stacks;
 Stack scheduler;
-bool inside; /* a fibre runs */
+bool inside;  /* a fibre runs */
 unsigned now; /* which */
 unsigned threads, arrived;
 const char *met_file;
@@ -162,7 +163,8 @@ void enter(unsigned index)
     emulate_switch(&scheduler, fibres[index].stack);
 }
 
-/* ---- memory and who touched it ---------------------------------------------------------------- */
+/* ---- memory and who touched it ----------------------------------------------------------------
+ */
 
 enum : uint32_t { NOBODY, HOST, ATOMICALLY, MANY };
 #define MANY_OF_WARP 0x80000000U
@@ -207,8 +209,7 @@ bool before(uint32_t who, uint32_t when, uint32_t me)
                    (warp - block_uid / 32 == warp_of(me) && when < warps[warp_of(me)].tick));
     }
     return who >= block_uid &&
-           (when < barrier_tick ||
-               (warp_of(who) == warp_of(me) && when < warps[warp_of(me)].tick));
+           (when < barrier_tick || (warp_of(who) == warp_of(me) && when < warps[warp_of(me)].tick));
 }
 
 void note_reader(struct shadow *s, uint32_t me)
@@ -235,8 +236,9 @@ const char *touch_byte(struct shadow *s, enum emulate_access access, uint32_t ol
     } else if (access == EMULATE_ATOMIC && s->writer == ATOMICALLY) {
         wrong = nullptr;
     } else if (written && !before(s->writer, s->write_tick, me)) {
-        wrong = access == EMULATE_READ ? "read of what another thread wrote, with no barrier between"
-                                       : "write over another thread's, with no barrier between";
+        wrong = access == EMULATE_READ
+                    ? "read of what another thread wrote, with no barrier between"
+                    : "write over another thread's, with no barrier between";
     } else if (access != EMULATE_READ && s->reader != NOBODY && s->read_tick >= oldest &&
                !before(s->reader, s->read_tick, me)) {
         wrong = "write of what another thread reads, with no barrier between";
@@ -432,7 +434,8 @@ void emulate_meet_block(const char *file, int line)
         met_file = file;
         met_line = line;
     } else if (met_line != line || strcmp(met_file, file) != 0) {
-        fault("is at the barrier in line %d while others are at the one in line %d", line, met_line);
+        fault(
+            "is at the barrier in line %d while others are at the one in line %d", line, met_line);
     }
     if (++arrived < threads) {
         leave(AT_BLOCK);
@@ -467,7 +470,8 @@ void emulate_meet_warp(uint32_t mask, uint64_t value, uint64_t *out, bool ordere
     } else if (warp->arrived == 0) {
         warp->ordered = ordered;
     } else if (warp->ordered != ordered) {
-        fault("is at a __syncwarp while others of its warp shuffle or vote, or the other way round");
+        fault(
+            "is at a __syncwarp while others of its warp shuffle or vote, or the other way round");
     }
     warp->in[lane] = value;
     warp->arrived |= 1U << lane;
@@ -557,6 +561,15 @@ void emulate_copy_wait(size_t left)
 }
 
 /* ---- a test's side ------------------------------------------------------------------------- */
+
+struct kern_ctx *emulate_context(struct kern_ctx *ref)
+{
+    return ref;
+}
+
+void emulate_context_done(void)
+{
+}
 
 void *emulate_alloc(size_t bytes, const void *from)
 {

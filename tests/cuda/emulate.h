@@ -277,8 +277,13 @@ static inline size_t kern_cuda_width(const struct kern_ctx *ctx)
 
 /* ---- a test's side ------------------------------------------------------------------------- */
 
-/* Device memory, 256-byte aligned, with nothing around it that may be touched: a copy of `from`, or,
- * when that is NULL, bytes 0xff that count as never written. */
+/* The context whose kernels are tested: ref's here; where tests/cuda/device.cpp is linked instead
+ * of emulate.cpp, a GPU's (the process ends with 77 when there is none). done: before ref goes. */
+struct kern_ctx *emulate_context(struct kern_ctx *ref);
+void emulate_context_done(void);
+
+/* Device memory, 256-byte aligned, with nothing around it that may be touched: a copy of `from`,
+ * or, when that is NULL, bytes 0xff that count as never written. */
 void *emulate_alloc(size_t bytes, const void *from);
 /* A fault when what lies around it was changed. */
 void emulate_free(void *memory);

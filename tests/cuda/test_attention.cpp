@@ -19,7 +19,8 @@ static void run(const struct step &s)
 {
     std::vector<uint32_t> starts(1, 0), lengths, tables;
     size_t stride = (s.length_max + 31) / 32 + 1, heads = s.kv_heads * s.group;
-    size_t pages = s.sequences * stride + 1, page_bytes = kern_kv_page_bytes(s.type, s.kv_heads, s.d);
+    size_t pages = s.sequences * stride + 1,
+           page_bytes = kern_kv_page_bytes(s.type, s.kv_heads, s.d);
     for (size_t b = 0; b < s.sequences; b++) {
         size_t rows = check_size(1, s.rows_max);
         size_t length = rows > s.length_max ? rows : check_size(rows, s.length_max);
@@ -67,7 +68,7 @@ static void run(const struct step &s)
             d_slots.device, slots.size(), s.kv_heads * s.d};
         struct kern_kv_write want = {&host, nullptr, key.data(), value.data(), KERN_F32, nullptr,
             slots.data(), slots.size(), s.kv_heads * s.d};
-        kern_cuda_kv_write(check_ctx, &put);
+        kern_cuda_kv_write(check_device, &put);
         kern_ref_kv_write(check_ctx, &want);
     }
     check_no_faults();
@@ -76,7 +77,7 @@ static void run(const struct step &s)
     check_array<uint32_t> d_starts(starts), d_lengths(lengths), d_tables(tables);
     check_array<unsigned char> out(t * heads * s.d * kern_dtype_bytes(out_type));
     size_t workspace_bytes = kern_cuda_attention_workspace_bytes(
-        check_ctx, t, s.sequences, heads, s.kv_heads, s.d, s.length_max);
+        check_device, t, s.sequences, heads, s.kv_heads, s.d, s.length_max);
     check_array<unsigned char> workspace(workspace_bytes + 1);
     std::vector<double> ref_workspace(s.length_max + s.rows_max);
     struct kern_attention a = {query.device, &kv, d_starts.device, d_lengths.device,
@@ -90,7 +91,7 @@ static void run(const struct step &s)
     want.tables = tables.data();
     want.out = out.host.data();
     want.workspace = ref_workspace.data();
-    kern_cuda_attention(check_ctx, &a);
+    kern_cuda_attention(check_device, &a);
     check_no_faults();
     kern_ref_attention(check_ctx, &want);
     size_t count = used * heads * s.d, bytes = kern_dtype_bytes(out_type);

@@ -55,8 +55,7 @@ struct cache {
     std::vector<unsigned char> bytes(void)
     {
         unsigned char *from = (unsigned char *)base(memory);
-        return std::vector<unsigned char>(
-            from, from + pages * kern_kv_page_bytes(type, heads, d));
+        return std::vector<unsigned char>(from, from + pages * kern_kv_page_bytes(type, heads, d));
     }
     /* Everything in it, as numbers. */
     std::vector<float> read(const void *pages_of) const
@@ -112,9 +111,9 @@ static void test_write(void **)
         kv.pages = pages.device;
         struct kern_kv_write a = {&kv, round % 3 ? &rope : nullptr, d_key.device, d_value.device,
             from, positions.device, slots.device, c.t, stride};
-        struct kern_kv_write want = {&c.kv, round % 3 ? &c.rope : nullptr, key.data(),
-            value.data(), from, c.positions.data(), c.slots.data(), c.t, stride};
-        kern_cuda_kv_write(check_ctx, &a);
+        struct kern_kv_write want = {&c.kv, round % 3 ? &c.rope : nullptr, key.data(), value.data(),
+            from, c.positions.data(), c.slots.data(), c.t, stride};
+        kern_cuda_kv_write(check_device, &a);
         check_no_faults();
         kern_ref_kv_write(check_ctx, &want);
         check_same(c, pages.device);
@@ -131,9 +130,8 @@ static void test_read(void **)
         struct kern_kv kv = c.kv;
         kv.pages = pages.device;
         struct kern_kv_read a = {&kv, slots.device, key.device, value.device, c.t};
-        struct kern_kv_read want = {
-            &c.kv, c.slots.data(), key.host.data(), value.host.data(), c.t};
-        kern_cuda_kv_read(check_ctx, &a);
+        struct kern_kv_read want = {&c.kv, c.slots.data(), key.host.data(), value.host.data(), c.t};
+        kern_cuda_kv_read(check_device, &a);
         check_no_faults();
         kern_ref_kv_read(check_ctx, &want);
         assert_true(key.written(0, key.host.size()) && value.written(0, value.host.size()));
@@ -155,7 +153,7 @@ static void test_shift(void **)
         kv.pages = pages.device;
         struct kern_kv_shift a = {&kv, &rope, slots.device, shifts.device, c.t};
         struct kern_kv_shift want = {&c.kv, &c.rope, c.slots.data(), c.shifts.data(), c.t};
-        kern_cuda_kv_shift(check_ctx, &a);
+        kern_cuda_kv_shift(check_device, &a);
         check_no_faults();
         kern_ref_kv_shift(check_ctx, &want);
         check_same(c, pages.device);
@@ -180,7 +178,7 @@ static void test_odd_numbers(void **)
             &kv, nullptr, d_in.device, d_in.device, KERN_F32, nullptr, d_slot.device, 1, in.size()};
         struct kern_kv_write want = {
             &c.kv, nullptr, in.data(), in.data(), KERN_F32, nullptr, slot.data(), 1, in.size()};
-        kern_cuda_kv_write(check_ctx, &a);
+        kern_cuda_kv_write(check_device, &a);
         check_no_faults();
         kern_ref_kv_write(check_ctx, &want);
         check_same(c, pages.device);

@@ -81,19 +81,20 @@ static void run(size_t vocab, size_t rows, const struct logits_kind &kind, size_
     check_array<struct kern_adjust> d_adjusts(adjusts);
     check_array<uint32_t> ids(rows), top_ids(rows * top + 1);
     check_array<unsigned char> workspace(
-        kern_cuda_sample_workspace_bytes(check_ctx, rows, vocab) + 1);
+        kern_cuda_sample_workspace_bytes(check_device, rows, vocab) + 1);
     std::vector<uint64_t> ref_workspace(vocab * rows + 64);
     struct kern_sample a = {d_logits.device, d_how.device, d_adjusts.device, rows, vocab, top,
         ids.device, logprobs.device, top_ids.device, top_logprobs.device, workspace.device};
     struct kern_sample want = {d_logits.host.data(), how.data(), adjusts.data(), rows, vocab, top,
         ids.host.data(), logprobs.host.data(), top_ids.host.data(), top_logprobs.host.data(),
         ref_workspace.data()};
-    kern_cuda_sample(check_ctx, &a);
+    kern_cuda_sample(check_device, &a);
     check_no_faults();
     kern_ref_sample(check_ctx, &want);
     for (size_t r = 0; r < rows; r++) {
         if (ids.device[r] != ids.host[r]) {
-            print_message("%s, vocab %zu: %u, not %u\n", kind.name, vocab, ids.device[r], ids.host[r]);
+            print_message(
+                "%s, vocab %zu: %u, not %u\n", kind.name, vocab, ids.device[r], ids.host[r]);
             assert_true(nearly(want, r, logits, ids.device[r], ref_workspace.data()));
         } else {
             check_close(&logprobs.host[r], &logprobs.device[r], 1, 1e-4);
@@ -132,7 +133,7 @@ static void test_not_numbers(void **)
             logprob.device, nullptr, nullptr, nullptr};
         struct kern_sample want = {d_logits.host.data(), how.data(), nullptr, 1, 50, 0,
             id.host.data(), logprob.host.data(), nullptr, nullptr, workspace.data()};
-        kern_cuda_sample(check_ctx, &a);
+        kern_cuda_sample(check_device, &a);
         check_no_faults();
         kern_ref_sample(check_ctx, &want);
         assert_true(isnan(logprob.device[0]) && isnan(logprob.host[0]));
@@ -157,7 +158,7 @@ static void test_logprobs(void **)
         }
         check_array<float> d_logits(logits), out(rows);
         check_array<uint32_t> d_ids(ids);
-        kern_cuda_logprobs(check_ctx, d_logits.device, d_ids.device, rows, vocab, out.device);
+        kern_cuda_logprobs(check_device, d_logits.device, d_ids.device, rows, vocab, out.device);
         check_no_faults();
         kern_ref_logprobs(check_ctx, logits.data(), ids.data(), rows, vocab, out.host.data());
         check_close(out.host.data(), out.device, rows, 1e-5);

@@ -64,6 +64,7 @@ static void test_gather(void **state)
             float *y = check_poisoned(t * k, 4);
             struct kern_gather a = {table, dtype, ids, y, t, k};
             kern_gather(check->contexts[c], &a);
+            check_done(check->contexts[c]);
             for (size_t r = 0; r < t; r++) {
                 kern_to_f32(dtype, (char *)table + ids[r] * k * kern_dtype_bytes(dtype), want, k);
                 assert_memory_equal(y + r * k, want, k * sizeof *want);
@@ -104,6 +105,7 @@ static float *run_norm(struct kern_ctx *ctx, const struct norm *n)
         .y_dtype = n->y_dtype,
         .eps = 1e-5F};
     kern_rmsnorm(ctx, &a);
+    check_done(ctx);
     return as_floats(n->y_dtype, y, count);
 }
 
@@ -211,6 +213,7 @@ static void test_silu_mul(void **state)
             void *y = check_bytes(t * inner * kern_dtype_bytes(to), 4);
             struct kern_silu_mul a = {gate_up, y, t, inner, from, to};
             kern_silu_mul(check->contexts[c], &a);
+            check_done(check->contexts[c]);
             float *got = as_floats(to, y, t * inner);
             if (c > 0) {
                 assert_true(check_close(want, got, t * inner, bound_of(to)));
@@ -254,7 +257,7 @@ static void test_rotate(void **state)
         size_t d = check_size(check, 2, 90), stride = heads * d + check_size(check, 0, 5);
         struct kern_rope rope = rope_make(2 * check_size(check, 1, d / 2), 50, i % 2 ? 1 : 1.2);
         float *x = check_filled(check, t * stride, 4), *want = check_poisoned(t * stride, 0);
-        uint32_t positions[20];
+        uint32_t *positions = check_bytes(t * sizeof *positions, 0);
         for (size_t r = 0; r < t; r++) {
             positions[r] = (uint32_t)check_size(check, 0, 49);
         }
@@ -269,15 +272,18 @@ static void test_rotate(void **state)
                 .stride = stride};
             memcpy(got, x, t * stride * sizeof *x);
             kern_rotate(check->contexts[c], &a);
+            check_done(check->contexts[c]);
             memcpy(c == 0 ? want : got, got, t * stride * sizeof *x);
             assert_true(check_close(want, got, t * stride, BOUND));
             a.back = true;
             kern_rotate(check->contexts[c], &a);
+            check_done(check->contexts[c]);
             assert_true(check_close(x, got, t * stride, BOUND));
             check_free(got);
         }
         check_free(x);
         check_free(want);
+        check_free(positions);
         rope_free(&rope);
     }
 }
@@ -327,6 +333,7 @@ static float *run_side(struct kern_ctx *ctx, const struct side *s, enum kern_dty
     void *workspace = check_bytes(kern_side_ffn_workspace_bytes(ctx, &a), 0);
     a.workspace = workspace;
     kern_side_ffn(ctx, &a);
+    check_done(ctx);
     check_free(workspace);
     for (size_t g = 0; g < GROUPS; g++) {
         kern_matrix_free(&in[g]);

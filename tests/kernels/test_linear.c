@@ -140,6 +140,97 @@ static void test_large_shapes(void **state)
     }
 }
 
+/* K that is cut: sums go on where the last cut left them. */
+static void test_large_k(void **state)
+{
+    struct check *check = *state;
+    for (size_t i = 0; i < 3; i++) {
+        compare(check, (struct shape){check_size(check, 97, 120), 40, 4000}, dtypes[i]);
+        compare(check, (struct shape){check_size(check, 2, 20), 150, 9001}, dtypes[i]);
+    }
+}
+
+/* A row of y is the same to the bit alone and among others. */
+static void test_rows_are_alone(void **state)
+{
+    struct check *check = *state;
+    enum { T = 101, N = 33, K = 2561 };
+    for (size_t i = 0; i < 3; i++) {
+        struct product p = {.s = {T, N, K}, .dtype = dtypes[i]};
+        float *x = check_filled(check, (size_t)T * K, 0);
+        p.w = check_filled(check, (size_t)N * K, 0);
+        for (size_t c = 1; c < check->contexts_count; c++) {
+            p.x = x;
+            p.s.t = T;
+            float *all = run(check->contexts[c], &p);
+            for (size_t t = 0; t < T; t += 10) {
+                p.x = x + t * K;
+                p.s.t = 1 + t % 3 < T - t ? 1 + t % 3 : T - t;
+                float *some = run(check->contexts[c], &p);
+                assert_memory_equal(all + t * N, some, p.s.t * N * sizeof *some);
+                check_free(some);
+            }
+            check_free(all);
+        }
+        check_free(x);
+        check_free(p.w);
+    }
+}
+
+static void run_typed(struct kern_ctx *ctx, const struct kern_matrix *w, const void *x,
+    enum kern_dtype x_dtype, void *y, enum kern_dtype y_dtype, size_t t)
+{
+    void *workspace = check_bytes(kern_linear_workspace_bytes(ctx, w, t), 0);
+    struct kern_linear a = {
+        .x = x,
+        .w = w,
+        .y = y,
+        .t = t,
+        .x_dtype = x_dtype,
+        .y_dtype = y_dtype,
+        .workspace = workspace,
+    };
+    kern_linear(ctx, &a);
+    check_free(workspace);
+}
+
+/* bf16 x gives the bits of the float32 that it was; bf16 y is float32 y, rounded. */
+static void test_bf16_between(void **state)
+{
+    struct check *check = *state;
+    for (size_t i = 0; i < 12; i++) {
+        struct shape s = {check_size(check, 1, 40), check_size(check, 1, 70),
+            i % 2 ? 64 * check_size(check, 1, 4) : check_size(check, 1, 200)};
+        float *x = check_filled(check, s.t * s.k, 0), *w = check_filled(check, s.n * s.k, 0);
+        uint16_t *halves = check_bytes(s.t * s.k * 2, 2);
+        kern_from_f32(KERN_BF16, x, halves, s.t * s.k);
+        kern_to_f32(KERN_BF16, halves, x, s.t * s.k);
+        for (size_t c = 0; c < check->contexts_count; c++) {
+            struct kern_ctx *ctx = check->contexts[c];
+            struct kern_matrix *packed = NULL;
+            size_t count = s.t * s.n;
+            float *y = check_poisoned(count, 0), *same = check_poisoned(count, 4);
+            uint16_t *narrow = check_bytes(2 * count, 2), *rounded = check_bytes(2 * count, 0);
+            assert_int_equal(
+                kern_matrix_pack(ctx, KERN_BF16, KERN_F32, w, s.n, s.k, &packed, NULL), MEMOS_OK);
+            run_typed(ctx, packed, x, KERN_F32, y, KERN_F32, s.t);
+            run_typed(ctx, packed, halves, KERN_BF16, same, KERN_F32, s.t);
+            run_typed(ctx, packed, halves, KERN_BF16, narrow, KERN_BF16, s.t);
+            kern_from_f32(KERN_BF16, y, rounded, count);
+            assert_memory_equal(y, same, count * sizeof *y);
+            assert_memory_equal(narrow, rounded, 2 * count);
+            kern_matrix_free(&packed);
+            check_free(y);
+            check_free(same);
+            check_free(narrow);
+            check_free(rounded);
+        }
+        check_free(x);
+        check_free(w);
+        check_free(halves);
+    }
+}
+
 static void test_no_rows(void **state)
 {
     struct check *check = *state;
@@ -261,6 +352,9 @@ int main(void)
         cmocka_unit_test(test_random_shapes),
         cmocka_unit_test(test_small_shapes),
         cmocka_unit_test(test_large_shapes),
+        cmocka_unit_test(test_large_k),
+        cmocka_unit_test(test_rows_are_alone),
+        cmocka_unit_test(test_bf16_between),
         cmocka_unit_test(test_no_rows),
         cmocka_unit_test(test_extreme_rows),
         cmocka_unit_test(test_pack_from_halves),

@@ -203,7 +203,8 @@ static double off_by(const char *file, const char *name, const char *backend,
  * c s / sqrt(12), and a bfloat16 2^-9 / sqrt(3), twice where a backend keeps what lies between
  * products in it too; c is 2.5 for the 32 numbers of a row here (3 for 256). The golden has the
  * weights as they are stored, so that stored blocks add nothing. Products follow each other:
- * sqrt(count). What norms, gates and softmax make of an error is within a factor of 3. */
+ * sqrt(count). What norms, gates and softmax make of an error is within a factor of 3; of 5 in
+ * kquants, whose blocks were drawn larger, so that its attention is sharper. */
 static void smaller_weights_are_near(void **state)
 {
     (void)state;
@@ -227,12 +228,17 @@ static void smaller_weights_are_near(void **state)
         {"llama3_q4_0.gguf", "llama3_q4_0", 0, eight, 0},
         {"kquants.gguf", "kquants", 0, 1.2 * eight, 0},
         {"kquants.gguf", "kquants", KERN_Q8_0, 1.2 * eight, 1.2 * eight},
+        {"kquants.gguf", "kquants", KERN_I8, 1.2 * eight, 1.2 * eight},
+        {"kquants.gguf", "kquants", KERN_BF16, bf16, bf16},
+        {"llama3_q4_0.gguf", "llama3_q4_0", KERN_Q8_0, eight, eight},
+        {"qwen3.gguf", "qwen3", KERN_I8, eight, eight},
     };
     for (size_t i = 0; i < BACKENDS * (sizeof all / sizeof all[0]); i++) {
         size_t which = i / BACKENDS, products = 0;
         double off = off_by(all[which].file, all[which].golden, backends[i % BACKENDS],
             all[which].weights, &products);
-        double bound = 3 * sqrt((double)products) *
+        double within = strcmp(all[which].golden, "kquants") == 0 ? 5 : 3;
+        double bound = within * sqrt((double)products) *
                        sqrt(all[which].activation * all[which].activation +
                             all[which].weight * all[which].weight);
         if (off >= 0) {

@@ -2,6 +2,8 @@
  * against the model computed plainly.
  *
  * If these failed, what a user is told would depend on who else asks at the time. */
+#include "tests/paramem/decode.h"
+#include "tests/paramem/golden.h"
 #include "tests/paramem/serving.h"
 
 #include <math.h>
@@ -49,6 +51,73 @@ static void greedy_is_the_model(void **unused)
             }
             serving_assert_idle(f.engine);
             serving_close(&f);
+        }
+    }
+}
+
+/* ---- against transformers ------------------------------------------------------------------- */
+
+/* Greedy tokens of real families, read in small chunks beside others that come and go. */
+static void golden_engine(const char *backend, const char *name)
+{
+    static struct serving_heard heard[6];
+    char path[GOLDEN_PATH_BYTES];
+    uint32_t noise[40];
+    uint64_t state = 31;
+    struct decode_golden golden = decode_golden_read(name);
+    struct kern_options options = {.backend = backend, .threads = 2};
+    struct kern_ctx *ctx = NULL;
+    struct paramem_model *model = NULL;
+    struct paramem_engine *engine = NULL;
+    memset(heard, 0, sizeof heard);
+    if (kern_ctx_create(&options, &ctx, NULL) == MEMOS_OK) {
+        struct paramem_model_options open = {
+            .path = decode_path(name, path), .ctx = ctx, .weights = KERN_F32, .ids_only = true};
+        OK(paramem_model_open(&open, &model, NULL));
+        struct paramem_engine_options serve = {.model = model,
+            .kv = KERN_F32,
+            .sequences_max = 4,
+            .tokens_step = 13,
+            .kv_bytes = (size_t)8 << 20};
+        OK(paramem_engine_create(&serve, &engine, NULL));
+        for (size_t i = 0; i < 6; i++) {
+            bool more = false;
+            struct paramem_request request =
+                serving_request(golden.ids, golden.prompt, golden.greedy, &heard[i]);
+            request.no_model_stops = true;
+            if (i % 2 == 1) {
+                for (size_t j = 0; j < 40; j++) {
+                    noise[j] = (uint32_t)tiny_below(&state, golden.vocab);
+                }
+                request.prompt = noise;
+                request.prompt_count = 40;
+            }
+            serving_submit(engine, &request);
+            OK(paramem_engine_step(engine, &more, NULL));
+        }
+        serving_run(engine);
+        for (size_t i = 0; i < 6; i += 2) {
+            assert_int_equal(heard[i].count, golden.greedy);
+            assert_memory_equal(
+                heard[i].ids, golden.ids + golden.prompt, golden.greedy * sizeof *golden.ids);
+        }
+        paramem_engine_destroy(&engine);
+        paramem_model_close(&model);
+        kern_ctx_destroy(&ctx);
+    } else {
+        assert_string_equal(backend, "cuda");
+    }
+    decode_golden_free(&golden);
+}
+
+static void greedy_is_transformers(void **unused)
+{
+    (void)unused;
+    static const char *const families[] = {
+        "llama2", "llama3", "mistral", "qwen2", "qwen2_yarn", "qwen3", "smollm", "biased"};
+    for (size_t b = 0; b < SERVING_BACKENDS; b++) {
+        for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+            golden_engine(serving_backends[b], families[i]);
         }
     }
 }
@@ -313,6 +382,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_is_the_model),
+        cmocka_unit_test(greedy_is_transformers),
         cmocka_unit_test(company_changes_nothing),
         cmocka_unit_test(a_beginning_is_computed_once),
         cmocka_unit_test(scores_are_the_model),

@@ -24,6 +24,32 @@
 
 #define OK(call) assert_int_equal(call, MEMOS_OK)
 
+/* A backend that says it records, and then has no memory for a recording: passes are padded as for
+ * one, and run as they are. */
+static bool pads;
+static size_t recordings;
+
+bool __real_kern_graph_begin(struct kern_ctx *ctx);
+bool __wrap_kern_graph_begin(struct kern_ctx *ctx);
+enum memos_status __real_kern_graph_end(
+    struct kern_ctx *ctx, struct kern_graph **out_graph, struct memos_error *err);
+enum memos_status __wrap_kern_graph_end(
+    struct kern_ctx *ctx, struct kern_graph **out_graph, struct memos_error *err);
+
+bool __wrap_kern_graph_begin(struct kern_ctx *ctx)
+{
+    return pads || __real_kern_graph_begin(ctx);
+}
+
+enum memos_status __wrap_kern_graph_end(
+    struct kern_ctx *ctx, struct kern_graph **out_graph, struct memos_error *err)
+{
+    if (!pads) {
+        return __real_kern_graph_end(ctx, out_graph, err);
+    }
+    return recordings++ == 0 ? MEMOS_OK : memos_fail(err, MEMOS_NO_MEMORY, "no room to record");
+}
+
 static const char *const backends[] = {"ref", "cpu", "cuda"};
 
 struct fixture {
@@ -260,6 +286,47 @@ static void company_changes_nothing(void **state)
     }
 }
 
+/* Logits of `count` sequences that decode token 40 at once, three times over. */
+static void decode_beside(struct fixture *f, size_t count, float out[SEQUENCES_MAX][131])
+{
+    struct batch batch;
+    for (size_t s = 0; s < count; s++) {
+        batch_begin(&batch);
+        batch_add(&batch, f, s, 0, 40 + s, false);
+        batch_run(f, &batch, NULL);
+    }
+    batch_begin(&batch);
+    for (size_t s = 0; s < count; s++) {
+        batch_add(&batch, f, s, 40 + s, 1, true);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        batch_run(f, &batch, out[0]);
+    }
+}
+
+/* Rows that only pad a batch are seen by nobody, and write into no page. */
+static void padding_changes_nothing(void **state)
+{
+    (void)state;
+    static float plain[SEQUENCES_MAX][131], padded[SEQUENCES_MAX][131];
+    for (size_t b = 0; b < 2; b++) {
+        for (size_t count = 1; count <= SEQUENCES_MAX; count++) {
+            struct fixture f;
+            assert_true(open_on(&f, backends[b], tiny_qwen3(), KERN_F32));
+            decode_beside(&f, count, plain);
+            close_all(&f);
+            pads = true;
+            recordings = 0;
+            assert_true(open_on(&f, backends[b], tiny_qwen3(), KERN_F32));
+            decode_beside(&f, count, padded);
+            pads = false;
+            close_all(&f);
+            assert_int_equal(recordings, 2);
+            assert_memory_equal(plain, padded, count * sizeof plain[0]);
+        }
+    }
+}
+
 static void logits_of_other_rows(void **state)
 {
     (void)state;
@@ -430,6 +497,7 @@ int main(void)
         cmocka_unit_test(a_pass_is_the_model),
         cmocka_unit_test(small_caches_round),
         cmocka_unit_test(company_changes_nothing),
+        cmocka_unit_test(padding_changes_nothing),
         cmocka_unit_test(logits_of_other_rows),
         cmocka_unit_test(cuts_change_nothing),
         cmocka_unit_test(memory_goes_in),

@@ -257,10 +257,10 @@ static void fingerprints_tell_models_apart(void **state)
     fingerprint_of(folder, other);
     assert_memory_not_equal(first, other, 32);
     tokenizer_write(folder, "ab");
-    file_change(folder, "config.json", "50000.0", "50001.0");
+    file_change(folder, "config.json", "\"rope_theta\": 100.0", "\"rope_theta\": 101.0");
     fingerprint_of(folder, other);
     assert_memory_not_equal(first, other, 32);
-    file_change(folder, "config.json", "50001.0", "50000.0");
+    file_change(folder, "config.json", "\"rope_theta\": 101.0", "\"rope_theta\": 100.0");
     file_change(folder, "config.json", "\"max_position_embeddings\": 256",
         "\"max_position_embeddings\": 255");
     fingerprint_of(folder, other);

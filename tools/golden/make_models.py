@@ -3,8 +3,8 @@
 
 Usage: tools/golden/make_models.py OUT
 
-OUT is tests/paramem/golden/models; its README.md says what is in it. Made with the versions that
-are printed, all in float32. Weights are random, with few bits, so that they are the same numbers in
+OUT is tests/paramem/golden/models; the README.md beside it says what is in it. Made with the
+versions that are printed, all in float32. Weights are random, with few bits, so that they are the same numbers in
 float32, bfloat16 and float16.
 """
 from __future__ import annotations
@@ -35,7 +35,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 MODELS = {
     "llama2": ("llama", {"num_key_value_heads": 4, "rms_norm_eps": 1e-6}, "float32", "50KB"),
     "llama3": ("llama", {"num_key_value_heads": 2, "tie_word_embeddings": True,
-                         "rope_theta": 50000.0, "rope_scaling": LLAMA3}, "bfloat16", None),
+                         "rope_theta": 100.0, "rope_scaling": LLAMA3}, "bfloat16", None),
     "mistral": ("mistral", {"num_key_value_heads": 2, "sliding_window": 16}, "bfloat16", None),
     "qwen2": ("qwen2", {"num_key_value_heads": 2, "use_sliding_window": True, "sliding_window": 24,
                         "max_window_layers": 1, "rope_theta": 1000000.0}, "bfloat16", None),
@@ -60,7 +60,7 @@ ROPES = {
                               "original_max_position_embeddings": 16}},
     "yarn_mscale": {"rope_scaling": {"rope_type": "yarn", "factor": 8.0, "mscale": 1.0,
                                      "mscale_all_dim": 0.5, "truncate": False,
-                                     "original_max_position_embeddings": 16}},
+                                     "original_max_position_embeddings": 16}, "rope_theta": 20.0},
 }
 PARTS = [("self_attn.q_proj", "attn_q"), ("self_attn.k_proj", "attn_k"),
          ("self_attn.v_proj", "attn_v"), ("self_attn.o_proj", "attn_output"),

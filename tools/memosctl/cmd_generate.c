@@ -341,6 +341,7 @@ static enum memos_status speak(struct ctl *ctl, struct ctl_host *host,
     if (status == MEMOS_OK) {
         status = step_to_end(host, answer, id, err);
     }
+    paramem_engine_destroy(&host->engine); /* what a failed step has left ends here */
     if (answer->is_done) {
         enum memos_status printed = print_result(answer, &request->sampling, err);
         status = status == MEMOS_OK ? printed : status;
