@@ -6,8 +6,8 @@ Usage: tools/golden/make_bpe.py DATA OUT [NAME=FOLDER ...]
 DATA is the evaluation data, OUT tests/paramem/golden/bpe. For each family a small tokenizer is
 trained on DATA with the family's exact pipeline: NAME.json is its tokenizer.json, NAME.hard its ids
 of the hard strings in texts.bin, NAME.u32 hashes of its ids over lines of DATA and random strings.
-A FOLDER with a real tokenizer.json gets golden.hard and golden.u32 (not committed; the test takes them when
-$MEMOS_TOKENIZERS names the folder of folders).
+A FOLDER with a real tokenizer.json gets golden.hard and golden.u32 (not committed; the test takes
+them when $MEMOS_TOKENIZERS names the folder of folders).
 Made with tokenizers 0.23.3.
 """
 from __future__ import annotations
