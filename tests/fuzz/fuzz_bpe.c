@@ -60,12 +60,17 @@ static void check_ids(const struct paramem_tokenizer *with, const struct paramem
     memos_buffer_free(&piece);
 }
 
-static void check(struct memos_bytes json, struct memos_bytes text)
+static struct paramem_tokenizer *parse(struct memos_bytes json)
 {
     struct paramem_tokenizer *with = NULL;
     struct paramem_tokenizer_files files = {.json = json};
     enum memos_status status = paramem_tokenizer_parse(&files, &with, NULL);
     memos_assert((status == MEMOS_OK) == (with != NULL));
+    return with;
+}
+
+static void check(const struct paramem_tokenizer *with, struct memos_bytes text)
+{
     for (unsigned flags = 0; with && flags < 4; flags++) {
         struct paramem_ids ids = {0};
         if (paramem_tokenizer_encode(with, text, flags, &ids, NULL) == MEMOS_OK) {
@@ -73,18 +78,25 @@ static void check(struct memos_bytes json, struct memos_bytes text)
         }
         free(ids.ids);
     }
-    paramem_tokenizer_close(&with);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static struct paramem_tokenizer *small[2]; /* made once: opening is slower than a text */
     const uint8_t *stop = size > 0 && data[0] == '{' ? memchr(data, 0, size) : NULL;
+    if (!small[0]) {
+        small[0] = parse(memos_bytes_of(bytes_json));
+        small[1] = parse(memos_bytes_of(pieces_json));
+        memos_assert(small[0] && small[1]);
+    }
     if (stop) {
         size_t json = (size_t)(stop - data);
-        check(memos_bytes_make(data, json), memos_bytes_make(stop + 1, size - json - 1));
+        struct paramem_tokenizer *with = parse(memos_bytes_make(data, json));
+        check(with, memos_bytes_make(stop + 1, size - json - 1));
+        paramem_tokenizer_close(&with);
     } else {
-        check(memos_bytes_of(bytes_json), memos_bytes_make(data, size));
-        check(memos_bytes_of(pieces_json), memos_bytes_make(data, size));
+        check(small[0], memos_bytes_make(data, size));
+        check(small[1], memos_bytes_make(data, size));
     }
     return 0;
 }

@@ -5,9 +5,9 @@ Usage: tools/golden/make_bpe.py DATA OUT [NAME=FOLDER ...]
 
 DATA is the evaluation data, OUT tests/paramem/golden/bpe. For each family a small tokenizer is
 trained on DATA with the family's exact pipeline: NAME.json is its tokenizer.json, NAME.hard its ids
-of the hard strings in texts.bin, NAME.u32 hashes of its ids over lines of DATA and random strings. A FOLDER
-with a real tokenizer.json gets a .hard and a .u32 too (not committed; the test takes them when
-$MEMOS_TOKENIZERS names the folder of folders).
+of the hard strings in texts.bin, NAME.u32 hashes of its ids over lines of DATA and random strings.
+A FOLDER with a real tokenizer.json gets golden.hard and golden.u32 (not committed; the test takes
+them when $MEMOS_TOKENIZERS names the folder of folders).
 Made with tokenizers 0.23.3.
 """
 from __future__ import annotations
@@ -135,7 +135,8 @@ FAMILIES = {
     "metaspace": family(
         pre_tokenizer={"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always",
                        "split": True},
-        decoder={"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always", "split": True},
+        decoder={"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always",
+                 "split": True},
         first=[token("<unk>")], model={"unk_token": "<unk>", "fuse_unk": False},
         added=[token("</s>")]),
     "unknown": family(
