@@ -19,6 +19,10 @@ struct check {
     uint64_t state;        /* of check_next */
 };
 
+/* Does a tool watch the GPU (MEMOS_TEST_SANITIZING)? It is slow, and would find planted faults:
+ * then the contexts are ref and cuda only. */
+bool check_sanitizing(void);
+
 /* Reads MEMOS_TEST_SEED, or makes a seed; prints it. */
 int check_setup(void **state);
 /* The same with cuda as the last context, where there is a GPU. Tensors are device memory. */

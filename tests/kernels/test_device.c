@@ -426,17 +426,14 @@ static void test_lost_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),
-        cmocka_unit_test(test_large_products),
-        cmocka_unit_test(test_rows_alone),
-        cmocka_unit_test(test_graph),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_large_products),
+        cmocka_unit_test(test_rows_alone), cmocka_unit_test(test_graph),
         cmocka_unit_test(test_nothing_leaks),
         cmocka_unit_test(test_reset), /* takes the device from all others */
         cmocka_unit_test(test_passing_error),
         cmocka_unit_test(test_lost_device), /* perhaps for good */
     };
-    /* A tool that looks for faults would find those that are planted. */
-    const size_t planted = getenv("MEMOS_TEST_NO_FAULTS") ? 2 : 0;
+    const size_t planted = check_sanitizing() ? 2 : 0;
     const struct kern_options options = {.backend = "cuda", .threads = 1};
     struct kern_ctx *ctx = NULL;
     struct memos_error err;
