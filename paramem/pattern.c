@@ -7,10 +7,9 @@
 
 /* An honest expression takes a few steps for each character that it looks at; one match may look at
  * all of a text. */
-#define MATCH_STEPS_MAX 50000000u
+#define MATCH_STEPS_MAX 10000000u
 #define MATCH_DEPTH_MAX 1000000u
 #define MATCH_HEAP_KIB_MAX 65536u
-#define JIT_STACK_BYTES ((size_t)1 << 20)
 
 struct paramem_pattern {
     pcre2_code *code;
@@ -20,7 +19,6 @@ struct paramem_pattern {
 struct paramem_pattern_room {
     pcre2_match_data *data;
     pcre2_match_context *context;
-    pcre2_jit_stack *stack;
 };
 
 /* ---- compile ------------------------------------------------------------------------------- */
@@ -95,7 +93,6 @@ enum memos_status paramem_pattern_room_make(
     if (room) {
         room->data = pcre2_match_data_create(1, NULL);
         room->context = pcre2_match_context_create(NULL);
-        room->stack = pcre2_jit_stack_create(32768, JIT_STACK_BYTES, NULL);
     }
     if (!room || !room->data || !room->context) {
         paramem_pattern_room_free(&room);
@@ -104,9 +101,6 @@ enum memos_status paramem_pattern_room_make(
     (void)pcre2_set_match_limit(room->context, MATCH_STEPS_MAX);
     (void)pcre2_set_depth_limit(room->context, MATCH_DEPTH_MAX);
     (void)pcre2_set_heap_limit(room->context, MATCH_HEAP_KIB_MAX);
-    if (room->stack) {
-        pcre2_jit_stack_assign(room->context, NULL, room->stack);
-    }
     *out = room;
     return MEMOS_OK;
 }
@@ -116,7 +110,6 @@ void paramem_pattern_room_free(struct paramem_pattern_room **room)
     if (*room) {
         pcre2_match_data_free((*room)->data);
         pcre2_match_context_free((*room)->context);
-        pcre2_jit_stack_free((*room)->stack);
         free(*room);
         *room = NULL;
     }
@@ -131,7 +124,7 @@ static int search(const struct paramem_pattern_walk *walk)
         found = pcre2_jit_match(pattern->code, text, walk->text.size, walk->at, 0, walk->room->data,
             walk->room->context);
     }
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) { /* the interpreter has more room */
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT) { /* 32 KiB; the interpreter has more room */
         found = pcre2_match(pattern->code, text, walk->text.size, walk->at,
             PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, walk->room->data, walk->room->context);
     }

@@ -1,4 +1,4 @@
-/* Made by tools/golden/make_categories.py from tokenizers 0.23.3 and PCRE2 10.42: do not edit. */
+/* What tokenizers 0.23.3 finds with \\p{...} and PCRE2 10.42 does not, asked for each character. */
 #include "paramem/pattern_internal.h"
 
 #include <stddef.h>

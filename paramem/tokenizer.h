@@ -13,8 +13,8 @@
  * Threads: read-only after open, may be shared; encode and decode allocate their own room.
  *
  * Errors: CORRUPT (hostile or broken files: gaps in ids, merges that name no token, an expression
- * that does not compile), UNSUPPORTED (a part by name), LIMIT (an expression that explodes on a
- * text: PCRE2's match limits), NO_MEMORY, TOO_LARGE. */
+ * that does not compile), UNSUPPORTED (a part by name), NO_MEMORY, TOO_LARGE (also an expression
+ * that explodes on a text: PCRE2's match limits). */
 #ifndef PARAMEM_TOKENIZER_H
 #define PARAMEM_TOKENIZER_H
 
@@ -68,7 +68,8 @@ bool paramem_tokenizer_special(const struct paramem_tokenizer *tokenizer, uint32
 uint32_t paramem_tokenizer_id(const struct paramem_tokenizer *tokenizer, struct memos_bytes token);
 
 /* Decode as tokens come: what is told never ends inside a character, and all pieces together are
- * what paramem_tokenizer_decode gives. `struct` is small and is the caller's. */
+ * what paramem_tokenizer_decode gives (but in a run of byte tokens that is no text as a whole,
+ * whose characters are told before that is known). `struct` is small and is the caller's. */
 struct paramem_stream {
     const struct paramem_tokenizer *tokenizer;
     uint8_t held[16]; /* bytes of a character that is not whole */

@@ -109,10 +109,9 @@ enum memos_status paramem_tokenizer_decode(const struct paramem_tokenizer *token
     struct memos_buffer made = memos_buffer_make((size_t)1 << 31);
     enum memos_status status = decode_raw(tokenizer, ids, count, skip_special, &made, err);
     if (status == MEMOS_OK) {
-        size_t begin = tokenizer->strip_count > 0 && made.size > 0 && made.data[0] == ' ';
-        struct memos_bytes text = memos_bytes_make(made.data + begin, made.size - begin);
-        if (made.size == 0) {
-            text = memos_bytes_make(NULL, 0);
+        struct memos_bytes text = memos_buffer_view(&made);
+        if (tokenizer->strip_count > 0 && made.size > 0 && made.data[0] == ' ') {
+            text = memos_bytes_make(made.data + 1, made.size - 1);
         }
         paramem_text_repair(text, out);
         if (out->failed) {
@@ -134,10 +133,9 @@ struct paramem_stream paramem_stream_of(
 /* How many bytes at the end could be the beginning of a character: 0 to 3. */
 static size_t tail_of(struct memos_bytes text)
 {
-    const uint8_t *end = (const uint8_t *)text.data + text.size;
     for (size_t size = 1; size <= 3 && size <= text.size; size++) {
         uint32_t code;
-        const uint8_t *at = end - size;
+        const uint8_t *at = (const uint8_t *)text.data + (text.size - size);
         if ((*at & 0xC0) == 0x80) {
             continue;
         }
@@ -162,7 +160,9 @@ static void stream_bytes(
     }
     stream->held_count = tail_of(memos_buffer_view(room));
     room->size -= stream->held_count;
-    memcpy(stream->held, room->data + room->size, stream->held_count);
+    if (stream->held_count > 0) {
+        memcpy(stream->held, room->data + room->size, stream->held_count);
+    }
 }
 
 /* Tell what is whole, without the blank that a text begins with. */

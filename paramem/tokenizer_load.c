@@ -622,7 +622,7 @@ static enum memos_status load_all(struct load *load, const struct paramem_tokeni
 {
     struct memos_bytes vocab, merges;
     json_t *json = NULL;
-    if (paramem_text_valid(files->json) != files->json.size) {
+    if (files->json.size == 0 || paramem_text_valid(files->json) != files->json.size) {
         return corrupt(load, "not UTF-8");
     }
     model_find(files->json, &vocab, &merges);

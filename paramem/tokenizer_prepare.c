@@ -166,7 +166,8 @@ static uint32_t byte_token(struct memos_bytes written)
 static void put_blanks(
     const struct paramem_tokenizer *tokenizer, struct memos_bytes written, struct memos_buffer *out)
 {
-    const uint8_t *at = written.data, *end = at + written.size;
+    const uint8_t *at = written.size ? written.data : (const uint8_t *)"";
+    const uint8_t *end = at + written.size;
     struct memos_bytes blank = tokenizer->blank;
     while (at < end) {
         const uint8_t *found =

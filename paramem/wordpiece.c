@@ -1,11 +1,11 @@
+#include "paramem/text.h"
+#include "paramem/unicode.h"
 #include "paramem/wordpiece_internal.h"
 
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-
-#define REPLACEMENT 0xFFFD
 
 /* ---- characters ---------------------------------------------------------------------------- */
 
@@ -26,64 +26,6 @@ static uint8_t bits_beyond(uint32_t code)
 static inline uint8_t bits_of(const struct paramem_wordpiece *wordpiece, uint32_t code)
 {
     return code < 0x10000 ? wordpiece->plane[code] : bits_beyond(code);
-}
-
-/* Lower case as Rust has it: utf8proc's simple mapping but for what is newer than it. One or two
- * characters. */
-static size_t lower_of(uint32_t code, uint32_t out[2])
-{
-    static const struct {
-        uint32_t first, last, lower, step;
-    } newer[] = {
-        {0x1C89, 0x1C89, 0x1C8A, 1},
-        {0xA7CB, 0xA7CB, 0x0264, 1},
-        {0xA7CC, 0xA7CC, 0xA7CD, 1},
-        {0xA7CE, 0xA7CE, 0xA7CF, 1},
-        {0xA7D2, 0xA7D2, 0xA7D3, 1},
-        {0xA7D4, 0xA7D4, 0xA7D5, 1},
-        {0xA7DA, 0xA7DA, 0xA7DB, 1},
-        {0xA7DC, 0xA7DC, 0x019B, 1},
-        {0x10D50, 0x10D65, 0x10D70, 1},
-        {0x16EA0, 0x16EB8, 0x16EBB, 1},
-    };
-    if (code == 0x130) { /* the only one that becomes two */
-        out[0] = 'i';
-        out[1] = 0x307;
-        return 2;
-    }
-    out[0] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)code);
-    for (size_t i = 0; out[0] == code && i < sizeof newer / sizeof newer[0]; i++) {
-        if (code >= newer[i].first && code <= newer[i].last) {
-            out[0] = newer[i].lower + (code - newer[i].first);
-        }
-    }
-    return 1;
-}
-
-/* The character at the beginning of bytes (not ASCII), or U+FFFD for a maximal part of one.
- * Returns the bytes read. */
-static size_t read_char(struct memos_bytes bytes, uint32_t *out_code)
-{
-    const uint8_t *at = bytes.data;
-    size_t size = memos_bytes_utf8_sequence(bytes);
-    if (size > 1) {
-        uint32_t code = at[0] & (0x7Fu >> size);
-        for (size_t i = 1; i < size; i++) {
-            code = code << 6 | (at[i] & 0x3Fu);
-        }
-        *out_code = code;
-        return size;
-    }
-    *out_code = REPLACEMENT;
-    /* A part may be three bytes of four, or two of three or four. */
-    for (size_t part = bytes.size < 3 ? bytes.size : 3; part > 1; part--) {
-        uint8_t whole[4] = {at[0], at[1], part > 2 ? at[2] : 0x80, 0x80};
-        size_t full = memos_bytes_utf8_sequence(memos_bytes_make(whole, sizeof whole));
-        if (full > part) {
-            return part;
-        }
-    }
-    return 1;
 }
 
 /* ---- what follows from the switches -------------------------------------------------------- */
@@ -309,7 +251,7 @@ static void put_split(struct walk *walk, uint32_t code)
 static void put_lower(struct walk *walk, uint32_t code)
 {
     uint32_t lower[2] = {code, 0};
-    size_t count = walk->wordpiece->lowercase ? lower_of(code, lower) : 1;
+    size_t count = walk->wordpiece->lowercase ? paramem_char_lower(code, lower) : 1;
     for (size_t i = 0; i < count; i++) {
         put_split(walk, lower[i]);
     }
@@ -468,7 +410,7 @@ static const uint8_t *other_char(struct walk *walk, const uint8_t *at, const uin
         kind = kind_of(walk->wordpiece, *at);
     }
     if (kind == KIND_WIDE) {
-        at += read_char(rest, &code);
+        at += paramem_char_read(rest, &code);
         put_char(walk, code);
         return at;
     } else if (kind == KIND_DROP) {

@@ -83,7 +83,7 @@ size_t kern_cpu_attention_workspace_bytes(const struct kern_ctx *ctx, size_t t, 
     (void)sequences;
     (void)kv_heads;
     /* A call of fewer rows or shorter sequences may keep parts where the largest does not. */
-    parts = parts < PARTS_MAX ? parts : PARTS_MAX;
+    parts = ctx->threads == 1 ? 0 : parts < PARTS_MAX ? parts : PARTS_MAX;
     return (ctx->threads * room_of(head_dim).total + parts * (head_dim + 8)) * sizeof(float);
 }
 

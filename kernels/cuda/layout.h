@@ -3,9 +3,10 @@
  * Weights (N, K) are row-major; K is padded with zeros to K' where a way to multiply wants it:
  *     F32, BF16   as they are, K' = K: a table of embeddings can be the same memory
  *     I8          codes (N, K'), K' a multiple of 64; scales (N) float32
- *     Q8_0        codes (N, K'), K' a multiple of 128, in the order of kern_q8_place; scales
- *                 (N, K' / 32) f16
- *     Q4_0        codes (N, K' / 2 bytes), K' a multiple of 128, see kern_q4_place; scales as Q8_0
+ *     Q8_0        codes (N, K'), K' a multiple of 128, in the order of kern_q8_place; scales f16
+ *     Q4_0        codes (N, K' / 2 bytes), K' a multiple of 128, see kern_q4_place; scales f16
+ * Scales of blocks lie by tiles of 8 rows (N rounded up) and in these by 64 bytes of codes, which
+ * have 2 blocks of a row, or 4: (N / 8, K' bytes / 64, 8, 2 or 4).
  * Q4_K and Q6_K become BF16 when they are packed: their numbers rounded.
  *
  * x of integer weights is quantized by the device (quantize.cu) into codes (T, K') in the order of
@@ -39,12 +40,13 @@ KERN_BOTH size_t kern_q4_place(size_t k)
 
 /* K' of a matrix that is to be multiplied as dtype. */
 size_t kern_layout_padded(enum kern_dtype dtype, size_t k);
-/* Bytes of a row's codes, and of its scales (0: it has none). w: dtype, k, k_padded are set. */
+/* Bytes of a row's codes, and of all scales (0: it has none). w: dtype, n, k, k_padded are set. */
 size_t kern_layout_row_bytes(const struct kern_matrix *w);
-size_t kern_layout_scale_bytes(const struct kern_matrix *w);
+size_t kern_layout_scales_bytes(const struct kern_matrix *w);
 
-/* Lay out a row of `from`, at any address. room: 2 K floats. Threads: any. */
-void kern_layout_row(const struct kern_matrix *w, enum kern_dtype from, const void *row,
-    float *room, void *out_codes, void *out_scales);
+/* Lay out row n, which is of type `from` at any address: its codes to `codes`, its scales among
+ * `scales`, which are all the matrix's. room: 2 K floats. Threads: any, for different rows. */
+void kern_layout_row(const struct kern_matrix *w, size_t n, enum kern_dtype from, const void *row,
+    float *room, void *codes, void *scales);
 
 #endif

@@ -13,12 +13,14 @@ struct cuda_matrix {
     uint64_t generation;
 };
 
-/* A run of rows that is laid out: codes at `to`, scales at `scales` when there are any. */
+/* A run of rows that is laid out. */
 struct rows {
     struct kern_matrix *matrix;
     struct kern_part part; /* its rows only */
-    char *to, *scales;
-    float *room; /* (pieces, 2 K) */
+    size_t first;          /* which row of the matrix is its first */
+    char *codes;           /* of the run */
+    char *scales;          /* of the matrix, on the host; they are sent at the end */
+    float *room;           /* (pieces, 2 K) */
     size_t pieces;
 };
 
@@ -27,10 +29,9 @@ static void place_piece(void *self, size_t index)
     const struct rows *r = (const struct rows *)self;
     const struct kern_matrix *w = r->matrix;
     for (size_t n = index; n < r->part.n; n += r->pieces) {
-        kern_layout_row(w, r->part.from,
-            (const char *)r->part.data + n * kern_dtype_row_bytes(r->part.from, w->k),
-            r->room + index * 2 * w->k, r->to + n * kern_layout_row_bytes(w),
-            r->scales + n * kern_layout_scale_bytes(w));
+        const char *row = (const char *)r->part.data + n * kern_dtype_row_bytes(r->part.from, w->k);
+        kern_layout_row(w, r->first + n, r->part.from, row, r->room + index * 2 * w->k,
+            r->codes + n * kern_layout_row_bytes(w), r->scales);
     }
 }
 
@@ -54,57 +55,68 @@ static enum memos_status staging(struct kern_ctx *ctx, struct memos_error *err)
     return MEMOS_OK;
 }
 
-/* Rows row .. row + part.n - 1 of the matrix, through staging[turn]. */
-static void send(struct kern_ctx *ctx, struct rows *r, size_t row, size_t turn)
+/* One run, through staging[turn]. */
+static void send(struct kern_ctx *ctx, struct rows *r, size_t turn)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
-    const struct kern_matrix *w = r->matrix;
-    size_t codes = r->part.n * kern_layout_row_bytes(w),
-           scales = r->part.n * kern_layout_scale_bytes(w);
+    size_t row = kern_layout_row_bytes(r->matrix);
     if (!kern_cuda_usable(ctx)) {
         return;
     }
     kern_cuda_check(ctx, cudaEventSynchronize(own->staged[turn]), "upload of weights");
-    r->to = (char *)own->staging[turn];
-    r->scales = r->to + codes;
+    r->codes = (char *)own->staging[turn];
     kern_parallel(ctx, r->pieces, place_piece, r);
-    kern_upload(ctx, (char *)w->data + row * kern_layout_row_bytes(w), r->to, codes);
-    kern_upload(ctx, (char *)w->scales + row * kern_layout_scale_bytes(w), r->scales, scales);
+    kern_upload(ctx, (char *)r->matrix->data + r->first * row, r->codes, r->part.n * row);
     if (kern_cuda_usable(ctx)) {
         kern_cuda_check(ctx, cudaEventRecord(own->staged[turn], own->stream), "upload of weights");
     }
 }
 
-static enum memos_status send_parts(struct kern_ctx *ctx, struct kern_matrix *w,
+/* All rows, then the scales. */
+static enum memos_status send_parts(struct kern_ctx *ctx, struct rows *rows,
+    const struct kern_part *parts, size_t parts_count, struct memos_error *err)
+{
+    const struct kern_matrix *w = rows->matrix;
+    size_t turn = 0, most = STAGING_BYTES / kern_layout_row_bytes(w);
+    for (size_t i = 0; i < parts_count; i++) {
+        size_t row = kern_dtype_row_bytes(parts[i].from, w->k);
+        for (size_t done = 0; done < parts[i].n; done += rows->part.n) {
+            rows->part = parts[i];
+            rows->part.data = (const char *)parts[i].data + done * row;
+            rows->part.n = parts[i].n - done < most ? parts[i].n - done : most;
+            send(ctx, rows, turn);
+            rows->first += rows->part.n;
+            turn = 1 - turn;
+        }
+    }
+    kern_upload(ctx, w->scales, rows->scales, kern_layout_scales_bytes(w));
+    return kern_sync(ctx, err);
+}
+
+static enum memos_status fill(struct kern_ctx *ctx, struct kern_matrix *w,
     const struct kern_part *parts, size_t parts_count, struct memos_error *err)
 {
     struct rows rows = {};
-    size_t row = 0, turn = 0;
-    size_t unit = kern_layout_row_bytes(w) + kern_layout_scale_bytes(w),
-           most = STAGING_BYTES / unit;
-    if (most == 0) {
+    if (kern_layout_row_bytes(w) > STAGING_BYTES) {
         return memos_fail(err, MEMOS_UNSUPPORTED,
             "cuda: a row of %zu numbers is too long to be sent to the device", w->k);
     }
     enum memos_status status = staging(ctx, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
     rows.matrix = w;
     rows.pieces = kern_ctx_threads(ctx);
-    rows.room = status == MEMOS_OK ? (float *)calloc(rows.pieces * 2 * w->k, sizeof(float)) : NULL;
-    if (status == MEMOS_OK && !rows.room) {
+    rows.room = (float *)calloc(rows.pieces * 2 * w->k, sizeof(float));
+    rows.scales = (char *)calloc(kern_layout_scales_bytes(w) + 1, 1);
+    if (rows.room && rows.scales) {
+        status = send_parts(ctx, &rows, parts, parts_count, err);
+    } else {
         status = memos_fail(err, MEMOS_NO_MEMORY, "no memory to lay out rows of %zu", w->k);
     }
-    for (size_t i = 0; status == MEMOS_OK && i < parts_count; i++) {
-        for (size_t done = 0; done < parts[i].n; done += rows.part.n, row += rows.part.n) {
-            rows.part = parts[i];
-            rows.part.data =
-                (const char *)parts[i].data + done * kern_dtype_row_bytes(parts[i].from, w->k);
-            rows.part.n = parts[i].n - done < most ? parts[i].n - done : most;
-            send(ctx, &rows, row, turn);
-            turn = 1 - turn;
-        }
-    }
     free(rows.room);
-    return status == MEMOS_OK ? kern_sync(ctx, err) : status;
+    free(rows.scales);
+    return status;
 }
 
 extern "C" void kern_cuda_matrix_free(struct kern_matrix *matrix)
@@ -135,7 +147,7 @@ extern "C" enum memos_status kern_cuda_matrix_pack(struct kern_ctx *ctx, enum ke
         w->head.n += parts[i].n;
     }
     size_t codes = kern_up(w->head.n * kern_layout_row_bytes(&w->head), 256);
-    size_t bytes = codes + w->head.n * kern_layout_scale_bytes(&w->head);
+    size_t bytes = codes + kern_layout_scales_bytes(&w->head);
     w->head.bytes = sizeof *w + bytes;
     enum memos_status status = kern_alloc(ctx, bytes, &w->head.data, err);
     if (status != MEMOS_OK) {
@@ -144,7 +156,7 @@ extern "C" enum memos_status kern_cuda_matrix_pack(struct kern_ctx *ctx, enum ke
     }
     kern_cuda_of(ctx)->live--; /* known by its generation instead */
     w->head.scales = (float *)((char *)w->head.data + codes);
-    status = send_parts(ctx, &w->head, parts, parts_count, err);
+    status = fill(ctx, &w->head, parts, parts_count, err);
     if (status != MEMOS_OK) {
         kern_cuda_matrix_free(&w->head);
         return status;

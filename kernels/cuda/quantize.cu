@@ -4,6 +4,7 @@
 #include "kernels/cuda/words.cuh"
 
 #define THREADS 256
+#define ROW_THREADS 1024
 
 /* The code of a number, as everywhere in kernels. */
 static __device__ __forceinline__ int32_t code_of(float value, float to_code)
@@ -12,31 +13,54 @@ static __device__ __forceinline__ int32_t code_of(float value, float to_code)
     return (int32_t)(code > 127.0F ? 127.0F : code > -127.0F ? code : -127.0F);
 }
 
-/* One block of threads a row: its largest magnitude, then its codes; zeros pad. */
-__global__ void __launch_bounds__(THREADS)
-    quantize_rows(const float *x, int8_t *codes, float *scales, size_t k, size_t k_padded)
+/* The largest of what all threads have. */
+static __device__ __forceinline__ float most_of_block(float most, float *shared)
 {
-    KERN_SHARED(float, mosts, THREADS / 32);
-    const float *row = x + blockIdx.x * k;
-    float most = 0;
-    kern_start_next();
-    kern_wait_before();
-    for (size_t i = threadIdx.x; i < k; i += THREADS) {
-        most = fmaxf(most, fabsf(row[i]));
-    }
     for (int step = 16; step > 0; step /= 2) {
         most = fmaxf(most, __shfl_xor_sync(~0U, most, step));
     }
     if (threadIdx.x % 32 == 0) {
-        mosts[threadIdx.x / 32] = most;
+        shared[threadIdx.x / 32] = most;
     }
     __syncthreads();
-    for (int i = 0; i < THREADS / 32; i++) {
-        most = fmaxf(most, mosts[i]);
+    for (unsigned i = 0; i < blockDim.x / 32; i++) {
+        most = fmaxf(most, shared[i]);
     }
+    return most;
+}
+
+/* One block of threads a row: its largest magnitude, then its codes; zeros pad. The first
+ * KEPT numbers of each thread stay in registers. */
+#define KEPT 16
+__global__ void __launch_bounds__(ROW_THREADS)
+    quantize_rows(const float *x, int8_t *codes, float *scales, size_t k, size_t k_padded)
+{
+    KERN_SHARED(float, mosts, ROW_THREADS / 32);
+    const float *row = x + blockIdx.x * k;
+    int8_t *to = codes + blockIdx.x * k_padded;
+    float kept[KEPT], most = 0;
+    kern_start_next();
+    kern_wait_before();
+#pragma unroll
+    for (size_t i = 0; i < KEPT; i++) {
+        size_t at = i * blockDim.x + threadIdx.x;
+        kept[i] = at < k ? row[at] : 0.0F;
+        most = fmaxf(most, fabsf(kept[i]));
+    }
+    for (size_t at = KEPT * (size_t)blockDim.x + threadIdx.x; at < k; at += blockDim.x) {
+        most = fmaxf(most, fabsf(row[at]));
+    }
+    most = most_of_block(most, mosts);
     float to_code = most > 0 ? 127.0F / most : 0;
-    for (size_t i = threadIdx.x; i < k_padded; i += THREADS) {
-        codes[blockIdx.x * k_padded + i] = i < k ? (int8_t)code_of(row[i], to_code) : 0;
+#pragma unroll
+    for (size_t i = 0; i < KEPT; i++) {
+        size_t at = i * blockDim.x + threadIdx.x;
+        if (at < k_padded) {
+            to[at] = (int8_t)code_of(kept[i], to_code);
+        }
+    }
+    for (size_t at = KEPT * (size_t)blockDim.x + threadIdx.x; at < k_padded; at += blockDim.x) {
+        to[at] = at < k ? (int8_t)code_of(row[at], to_code) : 0;
     }
     if (threadIdx.x == 0) {
         scales[blockIdx.x] = most / 127.0F;
@@ -90,7 +114,9 @@ struct kern_codes kern_quantize(struct kern_ctx *ctx, const struct kern_linear *
     struct kern_codes out = {
         (int8_t *)a->workspace, (float *)((char *)a->workspace + code_bytes(w, a->t))};
     if (w->dtype == KERN_I8) {
-        KERN_LAUNCH_CHAINED(ctx, quantize_rows, dim3((unsigned)a->t), dim3(THREADS), 0,
+        /* few numbers a thread: rows are few, and each waits for its own */
+        unsigned threads = w->k >= 4 * ROW_THREADS ? ROW_THREADS : THREADS;
+        KERN_LAUNCH_CHAINED(ctx, quantize_rows, dim3((unsigned)a->t), dim3(threads), 0,
             (const float *)a->x, out.codes, out.scales, w->k, w->k_padded);
     } else {
         size_t threads = a->t * w->k_padded / 8;

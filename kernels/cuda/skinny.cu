@@ -1,13 +1,13 @@
 /* Products with few rows of x, bound by reading W: each byte of W is read once for 16 rows of x.
  *
- * A block takes tiles of 8 rows of W; its warps share K out in steps of 256 bytes of a row, and
- * their sums are added in the order of the warps. A lane reads 16 bytes of a row at once, four of
- * them and those of all tiles before it uses the first: with the blocks that a multiprocessor
- * holds, 64 KiB are on their way (Little's law: 3.3 TB/s times 600 ns is 15 KiB for each of 132).
- * The tensor cores multiply, x in the place of A and W in the place of B: with one row of x most
- * of their work is wasted, but instructions are few, and a row's sums are the same to the bit
- * however many rows there are. The first of W is asked for before the kernel before this one is
- * done: W does not change.
+ * A block takes tiles of 8 rows of W; its warps share K out in steps of some chunks of 64 bytes of
+ * a row, and their sums are added in the order of the warps. A lane reads 16 bytes of a row at
+ * once, those of all chunks and tiles of a step before it uses the first: with the blocks that a
+ * multiprocessor holds, 64 KiB are on their way (Little's law: 3.3 TB/s times 600 ns is 15 KiB for
+ * each of 132). The tensor cores multiply, x in the place of A and W in the place of B: with one
+ * row of x most of their work is wasted, but instructions are few, and a row's sums are the same to
+ * the bit however many rows there are. The first of W is asked for before the kernel before this
+ * one is done: W does not change.
  *
  * What a lane holds of K is what words.cuh says of the order of K: any, if x's is the same. */
 #include "kernels/cuda/linear.cuh"
@@ -16,7 +16,6 @@
 
 #define WARPS 8
 #define CHUNK 64 /* bytes of a row of W: 16 for each of four lanes */
-#define CHUNKS 4 /* of a step */
 
 enum kind { BF16, BF16_OF_F32, I8, Q8, Q4 };
 
@@ -91,16 +90,22 @@ static __device__ __forceinline__ void load_x_scales(
     }
 }
 
+/* The scales of rows 2 q and 2 q + 1 of a tile, COUNT blocks of each: they lie together. */
 template <int COUNT>
 static __device__ __forceinline__ void load_w_scales(
-    const struct skinny *a, size_t n, size_t first, float *out)
+    const struct skinny *a, size_t tile, size_t chunk, int q, float out[2][COUNT])
 {
-    n = n < a->out.n ? n : a->out.n - 1;
-    const uint16_t *from = (const uint16_t *)a->w_scales + n * (a->k / 32) + first;
-    uint32_t both[COUNT / 2];
-    memcpy(both, __builtin_assume_aligned(from, COUNT * 2), sizeof both);
-    for (int i = 0; i < COUNT; i++) {
-        out[i] = kern_float_of_f16((uint16_t)(both[i / 2] >> (i % 2 * 16)));
+    const uint16_t *from =
+        (const uint16_t *)a->w_scales + ((tile * a->chunks + chunk) * 8 + (size_t)q * 2) * COUNT;
+    uint32_t both[COUNT];
+    if constexpr (COUNT == 4) {
+        *(uint4 *)both = *(const uint4 *)from;
+    } else {
+        *(uint2 *)both = *(const uint2 *)from;
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * COUNT; i++) {
+        out[i / COUNT][i % COUNT] = kern_float_of_f16((uint16_t)(both[i / 2] >> (i % 2 * 16)));
     }
 }
 
@@ -116,16 +121,15 @@ static __device__ __forceinline__ void add_block(float *sums, const uint32_t *x,
     }
 }
 
-/* The blocks of a chunk for one tile, whose rows of the sums' columns begin at n. */
+/* The blocks of a chunk for one tile. */
 template <enum kind KIND>
 static __device__ __forceinline__ void add_blocks(const struct skinny *a, float *sums,
-    const struct slice<KIND> *x, uint4 w, size_t n, size_t chunk,
+    const struct slice<KIND> *x, uint4 w, size_t tile, size_t chunk,
     const float x_scales[2][KIND == Q4 ? 4 : 2])
 {
     constexpr int BLOCKS = KIND == Q4 ? 4 : 2;
     float w_scales[2][BLOCKS];
-    load_w_scales<BLOCKS>(a, n, chunk * BLOCKS, w_scales[0]);
-    load_w_scales<BLOCKS>(a, n + 1, chunk * BLOCKS, w_scales[1]);
+    load_w_scales<BLOCKS>(a, tile, chunk, (int)threadIdx.x % 4, w_scales);
     const uint32_t words[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
     for (int b = 0; b < BLOCKS; b++) {
@@ -193,8 +197,8 @@ static __device__ void finish(const struct skinny *a, typename sum_of<KIND>::typ
     }
 }
 
-/* Multiply what a lane has of W of one chunk, `count` tiles of it, with x. */
-template <enum kind KIND, int TILES, int TOKENS>
+/* Multiply what a lane has of W of chunk c of a step with x. */
+template <enum kind KIND, int TILES, int CHUNKS, int TOKENS>
 static __device__ __forceinline__ void add_chunk(const struct skinny *a,
     typename sum_of<KIND>::type (*sums)[4], const uint4 (*w)[CHUNKS], int c, size_t chunk,
     size_t n0, size_t t)
@@ -218,8 +222,8 @@ static __device__ __forceinline__ void add_chunk(const struct skinny *a,
         }
 #pragma unroll
         for (int tile = 0; tile < TILES; tile++) {
-            add_blocks<KIND>(
-                a, sums[tile], &x, w[tile][c], n0 + (size_t)(tile * 8 + 2 * q), chunk, scales);
+            size_t at = n0 / 8 + (size_t)tile, last = (a->out.n - 1) / 8;
+            add_blocks<KIND>(a, sums[tile], &x, w[tile][c], at < last ? at : last, chunk, scales);
         }
     } else {
 #pragma unroll
@@ -230,7 +234,7 @@ static __device__ __forceinline__ void add_chunk(const struct skinny *a,
 }
 
 /* TILES of 8 rows of W by TOKENS (8 or 16) rows of x. */
-template <enum kind KIND, int TILES, int TOKENS>
+template <enum kind KIND, int TILES, int CHUNKS, int TOKENS>
 __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
 {
     using sum_type = typename sum_of<KIND>::type;
@@ -256,7 +260,8 @@ __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             size_t next = chunk + (size_t)(WARPS * CHUNKS + c);
-            add_chunk<KIND, TILES, TOKENS>(&a, sums, w, c, chunk + (size_t)c, n0, t0 + (size_t)g);
+            add_chunk<KIND, TILES, CHUNKS, TOKENS>(
+                &a, sums, w, c, chunk + (size_t)c, n0, t0 + (size_t)g);
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
                 w[tile][c] = load_w<KIND>(&a, rows[tile], next, q);
@@ -273,27 +278,31 @@ bool kern_skinny_can(const struct kern_matrix *w)
     return w->dtype == KERN_BF16 ? w->k % 8 == 0 : w->dtype != KERN_F32;
 }
 
-template <enum kind KIND, int TILES, int TOKENS>
+template <enum kind KIND, int TILES, int CHUNKS, int TOKENS>
 static void launch(struct kern_ctx *ctx, struct skinny *a)
 {
     a->t_tiles = (a->t + TOKENS - 1) / TOKENS;
     size_t blocks = (a->out.n + TILES * 8 - 1) / (TILES * 8) * a->t_tiles;
-    KERN_LAUNCH_CHAINED(
-        ctx, (skinny<KIND, TILES, TOKENS>), dim3((unsigned)blocks), dim3(WARPS * 32), 0, *a);
+    KERN_LAUNCH_CHAINED(ctx, (skinny<KIND, TILES, CHUNKS, TOKENS>), dim3((unsigned)blocks),
+        dim3(WARPS * 32), 0, *a);
 }
 
-/* Two tiles a block, unless there would be too few blocks to give each multiprocessor two; with
- * Q4, whose scales take registers, one. */
+template <enum kind KIND, int TILES, int CHUNKS>
+static void launch_for(struct kern_ctx *ctx, struct skinny *a)
+{
+    a->t > 8 ? launch<KIND, TILES, CHUNKS, 16>(ctx, a) : launch<KIND, TILES, CHUNKS, 8>(ctx, a);
+}
+
+/* Two tiles a block, for what a block loads of x it loads for both, unless that would leave each
+ * multiprocessor less than two blocks. Q4's scales take the registers of two chunks. */
 template <enum kind KIND> static void choose(struct kern_ctx *ctx, struct skinny *a)
 {
-    bool few = (a->out.n + 15) / 16 < 2 * kern_cuda_width(ctx) - kern_cuda_width(ctx) / 8;
-    if constexpr (KIND != Q4) {
-        if (!few) {
-            a->t > 8 ? launch<KIND, 2, 16>(ctx, a) : launch<KIND, 2, 8>(ctx, a);
-            return;
-        }
+    size_t least = 2 * kern_cuda_width(ctx) - kern_cuda_width(ctx) / 8;
+    if ((a->out.n + 15) / 16 >= least) {
+        launch_for<KIND, 2, KIND == Q4 ? 2 : 4>(ctx, a);
+    } else {
+        launch_for<KIND, 1, 4>(ctx, a);
     }
-    a->t > 8 ? launch<KIND, 1, 16>(ctx, a) : launch<KIND, 1, 8>(ctx, a);
 }
 
 void kern_skinny(struct kern_ctx *ctx, const struct kern_linear *a, struct kern_codes x)

@@ -10,7 +10,7 @@
 
 #include "proto/bytes.h"
 
-#define BENCH_ROWS_MAX 128
+#define BENCH_ROWS_MAX 192
 #define BENCH_PATH_BYTES 512
 
 struct bench_row {

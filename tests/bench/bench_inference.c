@@ -11,7 +11,7 @@
  * measured in the same run. */
 #include "paramem/engine.h"
 #include "tests/bench/bench.h"
-#include "tests/bench/limits.h"
+#include "tests/bench/ceilings.h"
 #include "tests/bench/random_model.h"
 
 #include <jansson.h>

@@ -1,5 +1,6 @@
-/* Products beside OpenBLAS and oneDNN, the forward pass of a small encoder, and scans beside a
- * plain read of the same memory. */
+/* Products beside OpenBLAS and oneDNN, the products of a language model beside reading their
+ * weights, the forward pass of a small encoder, and scans beside a plain read of the same memory.
+ */
 #include "kernels/kern.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/gemm.h"
@@ -140,6 +141,134 @@ static void bench_product(
     free(workspace);
     free(x);
     free(w);
+    free(y);
+}
+
+/* ---- a language model ---------------------------------------------------------------------- */
+
+/* Those of Llama-3.2-1B: gate and up, query key and value. Weights are some copies of one matrix,
+ * more than any cache, so that each product finds its own in memory; a decoding step does nothing
+ * else. */
+static const struct shape model_shapes[] = {{8192, 2048}, {3072, 2048}};
+static const size_t model_heights[] = {1, 16, 512};
+static const enum kern_dtype model_dtypes[] = {
+    KERN_BF16, KERN_I8, KERN_Q8_0, KERN_Q4_0, KERN_Q4_K, KERN_Q6_K};
+enum { COPIES_MAX = 64, COPIES_BYTES = 256 << 20, READ_PIECES = 64 };
+
+struct model {
+    struct ours ours;
+    struct kern_matrix *copies[COPIES_MAX];
+    size_t copies_count;
+    const char *memory; /* as many bytes as the copies have */
+    size_t bytes;
+    uint64_t sums[READ_PIECES];
+};
+
+static void run_model(void *self)
+{
+    struct model *m = self;
+    for (size_t i = 0; i < m->copies_count; i++) {
+        m->ours.a.w = m->copies[i];
+        kern_linear(m->ours.ctx, &m->ours.a);
+    }
+}
+
+static void read_piece(void *self, size_t index)
+{
+    struct model *m = self;
+    size_t words = m->bytes / READ_PIECES / 8;
+    const uint64_t *at = (const uint64_t *)(const void *)m->memory + index * words;
+    uint64_t sums[8] = {0};
+    for (size_t i = 0; i + 8 <= words; i += 8) {
+        for (size_t lane = 0; lane < 8; lane++) {
+            sums[lane] += at[i + lane];
+        }
+    }
+    m->sums[index] = sums[0] ^ sums[1] ^ sums[2] ^ sums[3] ^ sums[4] ^ sums[5] ^ sums[6] ^ sums[7];
+}
+
+static void read_model(void *self)
+{
+    struct model *m = self;
+    kern_parallel(m->ours.ctx, READ_PIECES, read_piece, m);
+}
+
+/* Rows as a file of that type has them; int8 is made of bf16. */
+static void model_pack(struct model *m, enum kern_dtype dtype, struct shape shape)
+{
+    enum kern_dtype from = dtype == KERN_I8 ? KERN_BF16 : dtype;
+    size_t bytes = shape.n * kern_dtype_row_bytes(from, shape.k);
+    uint16_t *rows = bench_memory(bytes / 2, 2);
+    uint64_t state = 1;
+    struct memos_error err;
+    for (size_t i = 0; i < bytes / 2; i++) {
+        rows[i] = (uint16_t)(bench_next(&state) & 0xbf3f); /* small in bf16, and finite in f16 */
+    }
+    for (size_t i = 0; i < COPIES_MAX && (i == 0 || m->bytes < COPIES_BYTES); i++) {
+        bench_check(
+            kern_matrix_pack(m->ours.ctx, dtype, from, rows, shape.n, shape.k, &m->copies[i], &err),
+            &err, "pack");
+        m->copies_count = i + 1;
+        m->bytes += kern_matrix_bytes(m->copies[i]);
+    }
+    free(rows);
+}
+
+/* Of a decoding step, the bytes of the weights beside a read of as many; of a prompt, GFLOP/s
+ * beside OpenBLAS. */
+static void model_row(struct bench *bench, struct model *m, enum kern_dtype dtype,
+    struct shape shape, struct gemm *blas)
+{
+    double times[2], flop = 2.0 * (double)(m->ours.a.t * shape.n * shape.k);
+    struct bench_row row = {
+        .name = name_of(bench, kern_dtype_name(dtype), m->ours.a.t, shape.n, shape.k),
+        .higher_is_better = true};
+    if (m->ours.a.t == 1) {
+        race(bench, 2e8, run_model, m, read_model, m, times);
+        row.value = (double)m->bytes / times[0];
+        row.limit = (double)m->bytes / times[1];
+        row.unit = "GB/s";
+        row.limit_name = "reading as much, two threads";
+        row.bar = 0.9;
+    } else {
+        m->ours.a.w = m->copies[0];
+        race(bench, flop, run_ours, &m->ours, blas ? run_gemm : NULL, blas, times);
+        row.value = flop / times[0];
+        row.limit = times[1] > 0 ? flop / times[1] : 0;
+        row.unit = "GFLOP/s";
+        row.limit_name = "OpenBLAS sgemm";
+        row.bar = 1;
+    }
+    bench_add(bench, row);
+}
+
+static void bench_model(
+    struct bench *bench, struct kern_ctx *ctx, enum kern_dtype dtype, struct shape shape)
+{
+    struct model m = {.ours = {.ctx = ctx}};
+    uint64_t state = 2;
+    size_t most = model_heights[sizeof model_heights / sizeof *model_heights - 1];
+    model_pack(&m, dtype, shape);
+    float *x = random_floats(most * shape.k, &state), *y = random_floats(most * shape.n, &state);
+    float *w = random_floats(shape.n * shape.k, &state);
+    void *workspace = workspace_of(kern_linear_workspace_bytes(ctx, m.copies[0], most));
+    char *memory = workspace_of(m.bytes);
+    memset(memory, 1, m.bytes);
+    m.memory = memory;
+    for (size_t i = 0; i < sizeof model_heights / sizeof *model_heights; i++) {
+        size_t t = model_heights[i];
+        struct gemm *blas = t > 1 ? gemm_openblas(x, w, t, shape.n, shape.k) : NULL;
+        m.ours.a = (struct kern_linear){.x = x, .y = y, .t = t, .workspace = workspace};
+        model_row(bench, &m, dtype, shape, blas);
+        gemm_free(&blas);
+    }
+    for (size_t i = 0; i < m.copies_count; i++) {
+        kern_matrix_free(&m.copies[i]);
+    }
+    free(memory);
+    free(workspace);
+    free(w);
+    free(x);
     free(y);
 }
 
@@ -339,6 +468,11 @@ int main(int argc, char **argv)
             }
         }
         bench_encoder(&bench, ctx, dtypes[d]);
+    }
+    for (size_t d = 0; d < sizeof model_dtypes / sizeof *model_dtypes; d++) {
+        for (size_t s = 0; s < 2; s += step) {
+            bench_model(&bench, ctx, model_dtypes[d], model_shapes[s]);
+        }
     }
     for (size_t i = 0; i < sizeof scanned / sizeof *scanned; i++) {
         bench_scan(&bench, scanned[i]);

@@ -24,12 +24,12 @@ struct laid_out {
         w.n = p.n;
         w.k = p.k;
         w.k_padded = kern_layout_padded(p.weights, p.k);
-        size_t row = kern_layout_row_bytes(&w), scale = kern_layout_scale_bytes(&w);
+        size_t row = kern_layout_row_bytes(&w);
         codes.resize(p.n * row);
-        scales.resize(p.n * scale + 4);
+        scales.resize(kern_layout_scales_bytes(&w) + 4);
         for (size_t n = 0; n < p.n; n++) {
             kern_layout_row(
-                &w, KERN_F32, &from[n * p.k], room.data(), &codes[n * row], &scales[n * scale]);
+                &w, n, KERN_F32, &from[n * p.k], room.data(), &codes[n * row], scales.data());
         }
     }
 };

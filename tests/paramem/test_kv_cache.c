@@ -214,20 +214,57 @@ static void random_use(void **unused)
     paramem_kv_destroy(&cache);
 }
 
-static void too_much_is_told(void **state)
+/* ---- memory ends --------------------------------------------------------------------------- */
+
+static long fail_at = -1;
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+enum memos_status __real_kern_alloc(
+    struct kern_ctx *c, size_t bytes, void **out_memory, struct memos_error *err);
+enum memos_status __wrap_kern_alloc(
+    struct kern_ctx *c, size_t bytes, void **out_memory, struct memos_error *err);
+
+static bool refused(void)
+{
+    return fail_at >= 0 && fail_at-- == 0;
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return refused() ? NULL : __real_calloc(count, size);
+}
+
+enum memos_status __wrap_kern_alloc(
+    struct kern_ctx *c, size_t bytes, void **out_memory, struct memos_error *err)
+{
+    return refused() ? memos_fail(err, MEMOS_NO_MEMORY, "no memory: %zu bytes", bytes)
+                     : __real_kern_alloc(c, bytes, out_memory, err);
+}
+
+static void too_little_memory_is_told(void **state)
 {
     (void)state;
     struct paramem_kv_cache *cache = NULL;
-    struct memos_error err;
+    struct memos_error err = {0};
     struct paramem_kv_options options = {.ctx = ctx,
         .dtype = KERN_F32,
-        .layers = 1000,
-        .heads = 64,
-        .head_dim = 256,
-        .pages_count = 100000000,
+        .layers = 3,
+        .heads = 2,
+        .head_dim = 16,
+        .pages_count = PAGES,
         .fingerprint = fingerprint};
-    assert_int_equal(paramem_kv_create(&options, &cache, &err), MEMOS_NO_MEMORY);
-    assert_null(cache);
+    for (long i = 0; i < 5; i++) {
+        fail_at = i;
+        assert_int_equal(paramem_kv_create(&options, &cache, &err), MEMOS_NO_MEMORY);
+        assert_null(cache);
+    }
+    /* The pages come last: what they needed is said. */
+    char want[32];
+    (void)snprintf(want, sizeof want, "%zu bytes",
+        PAGES * paramem_kv_page_bytes(KERN_F32, options.layers, 2, 16));
+    assert_non_null(strstr(err.text, want));
+    fail_at = -1;
     paramem_kv_destroy(&cache);
 }
 
@@ -252,7 +289,7 @@ int main(void)
         cmocka_unit_test(the_oldest_goes_first),
         cmocka_unit_test(one_page_a_key),
         cmocka_unit_test(random_use),
-        cmocka_unit_test(too_much_is_told),
+        cmocka_unit_test(too_little_memory_is_told),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -424,7 +424,7 @@ static void gguf_gives_the_ids_of_tokenizer_json(void **state)
         while (reader.left > 0) {
             struct memos_bytes text = memos_read_sized(&reader, SIZE_MAX);
             struct paramem_ids a = encode(json, text, 0), b = encode(made, text, 0);
-            if (a.count != b.count || memcmp(a.ids, b.ids, 4 * a.count) != 0) {
+            if (a.count != b.count || (a.count && memcmp(a.ids, b.ids, 4 * a.count) != 0)) {
                 fail_msg("%s: \"%.60s\"", cases[i][0], (const char *)text.data);
             }
             free(a.ids);
@@ -521,7 +521,7 @@ static void hostile_files_are_refused(void **state)
 static void an_expression_that_explodes_is_an_error(void **state)
 {
     (void)state;
-    struct paramem_tokenizer *with = parse(memos_bytes_of(SPLIT("(a+)+(a+)+(a+)+b")));
+    struct paramem_tokenizer *with = parse(memos_bytes_of(SPLIT("(a+)+[bc]")));
     struct paramem_ids ids = {0};
     char text[4096];
     memset(text, 'a', sizeof text);

@@ -5,9 +5,9 @@ Usage: tools/golden/make_bpe.py DATA OUT [NAME=FOLDER ...]
 
 DATA is the evaluation data, OUT tests/paramem/golden/bpe. For each family a small tokenizer is
 trained on DATA with the family's exact pipeline: NAME.json is its tokenizer.json, NAME.hard its ids
-of the hard strings in texts.bin, NAME.u32 hashes of its ids over lines of DATA and random strings. A FOLDER
-with a real tokenizer.json gets a .hard and a .u32 too (not committed; the test takes them when
-$MEMOS_TOKENIZERS names the folder of folders).
+of the hard strings in texts.bin, NAME.u32 hashes of its ids over lines of DATA and random strings.
+A FOLDER with a real tokenizer.json gets golden.hard and golden.u32 (not committed; the test takes
+them when $MEMOS_TOKENIZERS names the folder of folders).
 Made with tokenizers 0.23.3.
 """
 from __future__ import annotations
@@ -54,7 +54,8 @@ def begins_with(token: str, id_: int) -> dict[str, Any]:
     return {"type": "TemplateProcessing",
             "single": [{"SpecialToken": {"id": token, "type_id": 0}},
                        {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+                     {"Sequence": {"id": "B", "type_id": 1}}],
             "special_tokens": {token: {"id": token, "ids": [id_], "tokens": [token]}}}
 
 
@@ -72,14 +73,17 @@ CHAT = [token("<|im_start|>"), token("<|im_end|>")]
 FAMILIES = {
     "gpt2": family(pre_tokenizer=GPT2, first=[token("<|endoftext|>")], post_processor=GPT2),
     "smollm": family(
-        pre_tokenizer=sequence("pretokenizers", {"type": "Digits", "individual_digits": True}, GPT2),
+        pre_tokenizer=sequence("pretokenizers", {"type": "Digits", "individual_digits": True},
+                               GPT2),
         first=[token("<|endoftext|>"), *CHAT]),
     "llama3": family(
-        pre_tokenizer=sequence("pretokenizers", split(LLAMA3), BYTES), model={"ignore_merges": True},
+        pre_tokenizer=sequence("pretokenizers", split(LLAMA3), BYTES),
+        model={"ignore_merges": True},
         added=[token("<|begin_of_text|>"), token("<|eot_id|>"), token("<|start_header_id|>")],
         bos="<|begin_of_text|>"),
     "llama4": family(
-        pre_tokenizer=sequence("pretokenizers", split(LLAMA4), BYTES), model={"ignore_merges": True},
+        pre_tokenizer=sequence("pretokenizers", split(LLAMA4), BYTES),
+        model={"ignore_merges": True},
         added=[token("<|begin_of_text|>"), token("<|eot|>")], bos="<|begin_of_text|>"),
     "qwen2": family(
         normalizer={"type": "NFC"},
@@ -89,12 +93,14 @@ FAMILIES = {
     "deepseek": family(
         normalizer=sequence("normalizers"),
         pre_tokenizer=sequence("pretokenizers", split(r"\p{N}{1,3}"),
-                               split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"), split(DEEPSEEK), BYTES),
+                               split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+                               split(DEEPSEEK), BYTES),
         first=[token("<\uff5cbegin\u2581of\u2581sentence\uff5c>")],
         added=[token("<\uff5cUser\uff5c>", False, normalized=False)],
         bos="<\uff5cbegin\u2581of\u2581sentence\uff5c>"),
     "tekken": family(
-        pre_tokenizer=sequence("pretokenizers", split(TEKKEN), BYTES), model={"ignore_merges": True},
+        pre_tokenizer=sequence("pretokenizers", split(TEKKEN), BYTES),
+        model={"ignore_merges": True},
         first=[token("<unk>"), token("<s>"), token("</s>"), token("[INST]"), token("[/INST]")],
         bos="<s>"),
     "llama2": family(
@@ -107,7 +113,8 @@ FAMILIES = {
     "mistral": family(
         pre_tokenizer={"type": "Metaspace", "replacement": MARK, "prepend_scheme": "first",
                        "split": False},
-        decoder=sequence("decoders", *PIECES, {"type": "Strip", "content": " ", "start": 1, "stop": 0}),
+        decoder=sequence("decoders", *PIECES,
+                         {"type": "Strip", "content": " ", "start": 1, "stop": 0}),
         model={"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"},
         first=[token("<unk>"), token("<s>"), token("</s>"), token("[INST]"), token("[/INST]")],
         bos="<s>"),
@@ -128,7 +135,8 @@ FAMILIES = {
     "metaspace": family(
         pre_tokenizer={"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always",
                        "split": True},
-        decoder={"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always", "split": True},
+        decoder={"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always",
+                 "split": True},
         first=[token("<unk>")], model={"unk_token": "<unk>", "fuse_unk": False},
         added=[token("</s>")]),
     "unknown": family(
@@ -138,15 +146,19 @@ FAMILIES = {
 
 TEXTS = HARD + [
     "a\r\nb\r\n\r\nc\r", "\n\n\n", "   lead and trail   ", "tab\tand  two", "x   \n   y", " \n ",
-    "1234567890", "12 345 6789 \u0661\u0662\u0663 \u00bd\u00b2 \u2167\u4e00", "3.14159e-10", "I'M you'LL he'S it\u2019s we'\u017f",
-    "<|im_start|>user\nHi<|im_end|>\n<|endoftext|>", "<|begin_of_text|><|eot_id|>x<|start_header_id|>",
-    "<s>[INST] Hi [/INST] ok</s>", "<s> a </s>  b<s>", "<tool_call>{\"a\":1}</tool_call><think>", "<unk>x",
-    "  <l>  <r>  x <l>", "word sword word's a word", "caf\u00e9 CAFE\u0301 Caf\u00c9", "x mid y  mid  z", "qQ1 qqq22",
-    "\u2581\u2581a \u2581b", "a\u2581b", " \u2581", "\u4f60\u597d\uff0c\u4e16\u754c\uff01 \u3053\u3093\u306b\u3061\u306f \uc548\ub155",
-    "def f(x):\n    return x**2  # \u2192 ok\n\tpass\n", "[a,(b;c],d)", "xxaxx;y,, z", "\u01c5 \u02b0 \u0300a A\u0300",
-    "Z\u0351\u036b\u0343a\u0348lg\u0322o", "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e007f \U0001f1e9\U0001f1ea",
-    "\ufb03 \u2460 \ufdfa \u32ff \u33ff", "a" * 5000, "\u4e00" * 400, " " * 700, "\n" * 300, "ab" * 600 + " " * 40 + "!" * 300,
-    "\u2028\u2029\u0085\u180e\u200b\u00a0 x\u180e y", "\u0130\u0131 \u1e9e \u212a'\u017f", "\uac00\u11a8 \u1100\u1161\u11a8 \u0958 \u0344",
+    "1234567890", "12 345 6789 \u0661\u0662\u0663 \u00bd\u00b2 \u2167\u4e00", "3.14159e-10",
+    "I'M you'LL he'S it\u2019s we'\u017f", "<|im_start|>user\nHi<|im_end|>\n<|endoftext|>",
+    "<|begin_of_text|><|eot_id|>x<|start_header_id|>", "<s>[INST] Hi [/INST] ok</s>",
+    "<s> a </s>  b<s>", "<tool_call>{\"a\":1}</tool_call><think>", "<unk>x", "  <l>  <r>  x <l>",
+    "word sword word's a word", "caf\u00e9 CAFE\u0301 Caf\u00c9", "x mid y  mid  z", "qQ1 qqq22",
+    "\u2581\u2581a \u2581b", "a\u2581b", " \u2581",
+    "\u4f60\u597d\uff0c\u4e16\u754c\uff01 \u3053\u3093\u306b\u3061\u306f \uc548\ub155",
+    "def f(x):\n    return x**2  # \u2192 ok\n\tpass\n", "[a,(b;c],d)", "xxaxx;y,, z",
+    "\u01c5 \u02b0 \u0300a A\u0300", "Z\u0351\u036b\u0343a\u0348lg\u0322o",
+    "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e007f \U0001f1e9\U0001f1ea",
+    "\ufb03 \u2460 \ufdfa \u32ff \u33ff", "a" * 5000, "\u4e00" * 400, " " * 700, "\n" * 300,
+    "ab" * 600 + " " * 40 + "!" * 300, "\u2028\u2029\u0085\u180e\u200b\u00a0 x\u180e y",
+    "\u0130\u0131 \u1e9e \u212a'\u017f", "\uac00\u11a8 \u1100\u1161\u11a8 \u0958 \u0344",
 ]
 
 
@@ -174,7 +186,9 @@ def trained(spec: dict[str, Any], data: Path) -> dict[str, Any]:
                      pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
     alphabet = [] if pieces or spec is FAMILIES["parts"] else pre_tokenizers.ByteLevel.alphabet()
-    texts = [line for line in lines(data)][:30000:5] + ["\u4f60\u597d \u4e16\u754c \u3053\u3093\u306b\u3061\u306f 100 200 123 \n\n    "] * 20
+    more = ("\u4f60\u597d \u4e16\u754c \u3053\u3093\u306b\u3061\u306f 100 200 123 "
+            "\n\n    ")
+    texts = [line for line in lines(data)][:30000:5] + [more] * 20
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=VOCAB + 256, special_tokens=first, initial_alphabet=alphabet, limit_alphabet=300,
         show_progress=False))

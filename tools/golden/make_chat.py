@@ -3,8 +3,8 @@
 
 Usage: tools/golden/make_chat.py TEMPLATES OUT
 
-TEMPLATES is a folder of the families' own templates as they are in tokenizer_config.json, NAME.jinja
-each, NAME as paramem/chat.h has it; OUT is tests/paramem/golden, which gets chat.json.
+TEMPLATES is a folder of the families' own templates as they are in tokenizer_config.json,
+NAME.jinja each, NAME as paramem/chat.h has it; OUT is tests/paramem/golden, which gets chat.json.
 Made with transformers 5.24.0, jinja2 3.1.6.
 """
 from __future__ import annotations
@@ -35,7 +35,8 @@ def says(role: str, content: str | None, **more: Any) -> dict[str, Any]:
 def calls(*names: str, content: str | None = "", id_: str = "abcdefgh1") -> dict[str, Any]:
     return says("assistant", content, tool_calls=[
         {"id": id_, "type": "function",
-         "function": {"name": name, "arguments": {"city": "Zürich", "days": 2.0}}} for name in names])
+         "function": {"name": name, "arguments": {"city": "Zürich", "days": 2.0}}}
+        for name in names])
 
 
 USER, AGAIN = says("user", "Hello, who are you?"), says("user", "  And 漢字 \U0001f600?\n")
@@ -72,7 +73,8 @@ CONVERSATIONS: list[list[dict[str, Any]]] = [
 ]
 
 
-def render(template: str, messages: list[dict[str, Any]], tools: Any, options: dict[str, Any]) -> Any:
+def render(template: str, messages: list[dict[str, Any]], tools: Any,
+           options: dict[str, Any]) -> Any:
     """The text, or None where the template refuses."""
     try:
         texts, _ = render_jinja_template([messages], tools=tools, chat_template=template, **options)

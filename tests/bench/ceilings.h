@@ -1,8 +1,8 @@
 /* What bounds a model that runs: reading memory, multiplying, reading a file.
  *
  * All end the process when something fails. */
-#ifndef TESTS_BENCH_LIMITS_H
-#define TESTS_BENCH_LIMITS_H
+#ifndef TESTS_BENCH_CEILINGS_H
+#define TESTS_BENCH_CEILINGS_H
 
 #include "kernels/kern.h"
 

@@ -1,4 +1,4 @@
-#include "tests/bench/limits.h"
+#include "tests/bench/ceilings.h"
 
 #include "tests/bench/bench.h"
 #include "tests/bench/gemm.h"
