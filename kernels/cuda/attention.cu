@@ -5,8 +5,8 @@ size_t kern_cuda_attention_workspace_bytes(const struct kern_ctx *ctx, size_t t,
     size_t heads, size_t kv_heads, size_t head_dim, size_t length_max)
 {
     size_t shares = kern_cuda_attention_share_bytes(ctx, t, heads, head_dim);
-    size_t pieces = sequences * kern_cuda_attention_pieces(length_max) * heads * (head_dim + 2) *
-                    sizeof(float);
+    size_t pieces =
+        sequences * kern_cuda_attention_pieces(length_max) * heads * (head_dim + 2) * sizeof(float);
     (void)kv_heads;
     return shares > pieces ? shares : pieces;
 }

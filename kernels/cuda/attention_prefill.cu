@@ -7,8 +7,8 @@
  * them use the tile that was loaded, and short steps fill a block. Heavy blocks (late rows, which
  * see most) come first.
  *
- * A short step on a long sequence (a question after a memory) has few blocks: several then share the
- * tokens, and a second kernel joins their sums.
+ * A short step on a long sequence (a question after a memory) has few blocks: several then share
+ * the tokens, and a second kernel joins their sums.
  *
  * Scores, largest and sums are float32; queries and weights are rounded to the type of the tiles
  * (f16 for e4m3, whose numbers are multiplied by their scale first). */
@@ -298,12 +298,12 @@ __device__ void take_share(place *p)
     p->key_end = end < p->key_end ? end : p->key_end;
 }
 
-/* What attention_join_kernel takes of a row and head: the largest score, the weights' sum, the sums. */
+/* What attention_join_kernel takes of a row and head: the largest score, the weights' sum, the
+ * sums. */
 __device__ __forceinline__ float *partial_of(
     const attention_view &a, unsigned row, unsigned head, unsigned share, unsigned shares)
 {
-    return a.partial +
-           (((size_t)row * a.heads + head) * shares + share) * (a.kv.head_dim + 2);
+    return a.partial + (((size_t)row * a.heads + head) * shares + share) * (a.kv.head_dim + 2);
 }
 
 template <int D, int MT>
@@ -435,11 +435,11 @@ void launch(struct kern_ctx *ctx, const attention_view &a)
     unsigned shares = (unsigned)kern_cuda_attention_shares(
         ctx, a.t, (size_t)tiles * a.kv.heads * a.sequences, a.heads, D, a.length_max);
     KERN_LAUNCH_CHAINED(ctx, (attention_prefill_kernel<TYPE, D, MT>),
-        dim3(tiles * a.kv.heads, a.sequences, shares), dim3(THREADS),
-        (shared_bytes<TYPE, D, MT>()), a);
+        dim3(tiles * a.kv.heads, a.sequences, shares), dim3(THREADS), (shared_bytes<TYPE, D, MT>()),
+        a);
     if (shares > 1) {
-        KERN_LAUNCH_CHAINED(
-            ctx, attention_join_kernel, dim3(a.t * a.heads), dim3((D + 31) / 32 * 32), 0, a, shares);
+        KERN_LAUNCH_CHAINED(ctx, attention_join_kernel, dim3(a.t * a.heads),
+            dim3((D + 31) / 32 * 32), 0, a, shares);
     }
 }
 
