@@ -12,7 +12,7 @@ struct step {
 
 static double bound_of(enum kern_dtype type, enum kern_dtype out_type)
 {
-    return out_type == KERN_BF16 ? 4e-2 : type == KERN_F32 ? 3e-5 : 2e-2;
+    return out_type == KERN_BF16 ? 4e-2 : type == KERN_F32 ? 3e-5 : 3e-2;
 }
 
 /* Put random keys and values at all tokens that there are, on both sides. */

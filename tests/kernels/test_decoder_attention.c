@@ -20,7 +20,7 @@
 #define SEQUENCES_MAX 5
 #define BOUND 3e-5      /* float32 sums and weights beside double */
 #define BOUND_BF16 0.04 /* of the root mean square: a step of bf16 at four times it */
-#define BOUND_CUDA 0.02 /* weights and values are rounded to bf16 before they are multiplied */
+#define BOUND_CUDA 0.03 /* weights and values are rounded to bf16 before they are multiplied */
 
 static const enum kern_dtype dtypes[] = {KERN_F32, KERN_F16, KERN_BF16, KERN_E4M3};
 
