@@ -4,11 +4,11 @@
 size_t kern_cuda_attention_workspace_bytes(const struct kern_ctx *ctx, size_t t, size_t sequences,
     size_t heads, size_t kv_heads, size_t head_dim, size_t length_max)
 {
-    (void)ctx;
-    (void)t;
+    size_t shares = kern_cuda_attention_share_bytes(ctx, t, heads, head_dim);
+    size_t pieces =
+        sequences * kern_cuda_attention_pieces(length_max) * heads * (head_dim + 2) * sizeof(float);
     (void)kv_heads;
-    return sequences * kern_cuda_attention_pieces(length_max) * heads * (head_dim + 2) *
-           sizeof(float);
+    return shares > pieces ? shares : pieces;
 }
 
 void kern_cuda_attention(struct kern_ctx *ctx, const struct kern_attention *a)

@@ -71,6 +71,11 @@ static __device__ __forceinline__ void attention_put(
 }
 
 /* attention_prefill.cu: tensor cores. What it has tiles for; a launch. */
+size_t kern_cuda_attention_share_bytes(
+    const struct kern_ctx *ctx, size_t t, size_t heads, size_t head_dim);
+/* Into how many shares the tokens are cut when there are so many blocks of rows. */
+size_t kern_cuda_attention_shares(const struct kern_ctx *ctx, size_t t, size_t blocks, size_t heads,
+    size_t head_dim, size_t length_max);
 bool kern_cuda_attention_prefills(enum kern_dtype dtype, size_t head_dim);
 void kern_cuda_attention_prefill(
     struct kern_ctx *ctx, enum kern_dtype dtype, const attention_view &a);

@@ -7,6 +7,9 @@
  * them use the tile that was loaded, and short steps fill a block. Heavy blocks (late rows, which
  * see most) come first.
  *
+ * A short step on a long sequence (a question after a memory) has few blocks: several then share
+ * the tokens, and a second kernel joins their sums.
+ *
  * Scores, largest and sums are float32; queries and weights are rounded to the type of the tiles
  * (f16 for e4m3, whose numbers are multiplied by their scale first). */
 #include "kernels/cuda/attention.cuh"
@@ -15,7 +18,13 @@
 namespace
 {
 
-enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64 };
+enum {
+    WARPS = 4,
+    THREADS = 32 * WARPS,
+    KEYS = 64,
+    SHARES_MAX = 32,    /* blocks that share a tile's tokens */
+    SHARE_TOKENS = 256, /* of a share at least */
+};
 
 #define LOG2_E 1.4426950408889634F
 
@@ -279,8 +288,27 @@ __device__ __forceinline__ void gather(
     }
 }
 
+/* The block's share of the tokens, when several blocks have the same rows. */
+__device__ void take_share(place *p)
+{
+    unsigned start = p->key_first / KEYS * KEYS, tiles = (p->key_end - start + KEYS - 1) / KEYS;
+    unsigned share = (tiles + gridDim.z - 1) / gridDim.z * KEYS;
+    unsigned first = start + blockIdx.z * share, end = first + share;
+    p->key_first = first > p->key_first ? first : p->key_first;
+    p->key_end = end < p->key_end ? end : p->key_end;
+}
+
+/* What attention_join_kernel takes of a row and head: the largest score, the weights' sum, the
+ * sums. */
+__device__ __forceinline__ float *partial_of(
+    const attention_view &a, unsigned row, unsigned head, unsigned share, unsigned shares)
+{
+    return a.partial + (((size_t)row * a.heads + head) * shares + share) * (a.kv.head_dim + 2);
+}
+
 template <int D, int MT>
-__device__ __forceinline__ void finish(const attention_view &a, const place &p, sums<D, MT> *s)
+__device__ __forceinline__ void finish(
+    const attention_view &a, const place &p, float scale, sums<D, MT> *s)
 {
     unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
@@ -294,6 +322,19 @@ __device__ __forceinline__ void finish(const attention_view &a, const place &p, 
             unsigned row = index / p.group, head = p.kv_head * p.group + index % p.group;
             float by = p.length > 0 ? 1.0F / total : 0.0F;
             if (row >= p.rows) {
+                continue;
+            }
+            if (gridDim.z > 1) {
+                float *to = partial_of(a, p.first_row + row, head, blockIdx.z, gridDim.z);
+#pragma unroll
+                for (int n = 0; n < D / 8; n++) {
+                    numbers<2> pair = {{s->out[m][n][2 * i], s->out[m][n][2 * i + 1]}};
+                    store_numbers<KERN_F32, 2>(to, 2 + n * 8 + t * 2, pair);
+                }
+                if (t == 0) {
+                    to[0] = s->most[m][i] * scale;
+                    to[1] = total;
+                }
                 continue;
             }
 #pragma unroll
@@ -334,6 +375,7 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)
     if (!place_of(a, M, &p)) {
         return;
     }
+    take_share(&p);
     begin<D, MT>(a, p, &s);
     unsigned key = p.key_first / KEYS * KEYS;
     copy_tile<TYPE, D>(a, p, key, false, TYPE == KERN_E4M3 ? codes : keys);
@@ -361,15 +403,44 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)
         gather<TILE, D, MT>(&s, scores, values);
     }
     tile_wait<0>();
-    finish<D, MT>(a, p, &s);
+    finish<D, MT>(a, p, scale, &s);
+}
+
+/* A block is a head of a row. */
+__global__ void __launch_bounds__(256) attention_join_kernel(attention_view a, unsigned shares)
+{
+    unsigned row = blockIdx.x / a.heads, head = blockIdx.x % a.heads, d = threadIdx.x;
+    float top = -INFINITY, sum = 0, all = 0;
+    kern_start_next();
+    kern_wait_before();
+    if (row >= a.starts[a.sequences] || d >= a.kv.head_dim) {
+        return;
+    }
+    for (unsigned i = 0; i < shares; i++) {
+        top = fmaxf(top, partial_of(a, row, head, i, shares)[0]);
+    }
+    for (unsigned i = 0; i < shares; i++) {
+        const float *one = partial_of(a, row, head, i, shares);
+        float by = one[0] == -INFINITY ? 0.0F : tile_exp2(one[0] - top);
+        sum += by * one[2 + d];
+        all += by * one[1];
+    }
+    attention_put(a, row, head, d, all == 0 ? 0.0F : sum / all);
 }
 
 template <enum kern_dtype TYPE, int D, int MT>
 void launch(struct kern_ctx *ctx, const attention_view &a)
 {
     unsigned tiles = (a.rows_max * (a.heads / a.kv.heads) + 64 * MT - 1) / (64 * MT);
+    unsigned shares = (unsigned)kern_cuda_attention_shares(
+        ctx, a.t, (size_t)tiles * a.kv.heads * a.sequences, a.heads, D, a.length_max);
     KERN_LAUNCH_CHAINED(ctx, (attention_prefill_kernel<TYPE, D, MT>),
-        dim3(tiles * a.kv.heads, a.sequences), dim3(THREADS), (shared_bytes<TYPE, D, MT>()), a);
+        dim3(tiles * a.kv.heads, a.sequences, shares), dim3(THREADS), (shared_bytes<TYPE, D, MT>()),
+        a);
+    if (shares > 1) {
+        KERN_LAUNCH_CHAINED(ctx, attention_join_kernel, dim3(a.t * a.heads),
+            dim3((D + 31) / 32 * 32), 0, a, shares);
+    }
 }
 
 template <enum kern_dtype TYPE> void launch_width(struct kern_ctx *ctx, const attention_view &a)
@@ -386,6 +457,26 @@ template <enum kern_dtype TYPE> void launch_width(struct kern_ctx *ctx, const at
 }
 
 } // namespace
+
+size_t kern_cuda_attention_share_bytes(
+    const struct kern_ctx *ctx, size_t t, size_t heads, size_t head_dim)
+{
+    size_t row = (head_dim + 2) * sizeof(float), few = t * heads * SHARES_MAX * row;
+    size_t most = 128 * 2 * kern_cuda_width(ctx) * row;
+    return few < most ? few : most;
+}
+
+size_t kern_cuda_attention_shares(const struct kern_ctx *ctx, size_t t, size_t blocks, size_t heads,
+    size_t head_dim, size_t length_max)
+{
+    size_t shares = 2 * kern_cuda_width(ctx) / (blocks > 0 ? blocks : 1);
+    size_t room = kern_cuda_attention_share_bytes(ctx, t, heads, head_dim) /
+                  (t * heads * (head_dim + 2) * sizeof(float));
+    shares = shares < length_max / SHARE_TOKENS ? shares : length_max / SHARE_TOKENS;
+    shares = shares < room ? shares : room;
+    shares = shares < SHARES_MAX ? shares : (size_t)SHARES_MAX;
+    return shares > 1 ? shares : 1;
+}
 
 bool kern_cuda_attention_prefills(enum kern_dtype dtype, size_t head_dim)
 {

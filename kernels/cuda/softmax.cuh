@@ -8,8 +8,8 @@ struct running {
     float most, sum; /* sum of exp(x - most) */
 };
 
-/* exp of a difference that is at most 0, or -INFINITY - -INFINITY, which counts as nothing; NaN stays
- * NaN. */
+/* exp of a difference that is at most 0, or -INFINITY - -INFINITY, which counts as nothing; NaN
+ * stays NaN. */
 static __device__ __forceinline__ float exp_below(float x, float most)
 {
     return x == -INFINITY ? 0.0F : expf(x - most);

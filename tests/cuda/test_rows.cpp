@@ -48,7 +48,8 @@ static void test_rmsnorm(void **)
         size_t rows = k > 2000 ? 2 : check_size(1, 20), odd = check_size(0, 1);
         size_t x_stride = heads * k + odd * check_size(0, 5), y_stride = heads * k + 4 * odd;
         enum kern_dtype type = round % 3 == 0 ? KERN_BF16 : KERN_F32;
-        check_array<float> x(check_floats(rows * x_stride, round % 5 == 4 ? 1e30F : 1), odd), gamma(check_floats(k));
+        check_array<float> x(check_floats(rows * x_stride, round % 5 == 4 ? 1e30F : 1), odd),
+            gamma(check_floats(k));
         check_array<unsigned char> y(rows * y_stride * kern_dtype_bytes(type));
         struct kern_rmsnorm a = {
             x.device, gamma.device, y.device, rows, heads, k, x_stride, y_stride, type, 1e-5F};
