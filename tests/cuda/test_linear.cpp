@@ -119,16 +119,16 @@ static void test_products(void **)
     }
 }
 
-/* So many rows of W that a block takes two tiles of them. */
-static void test_two_tiles(void **)
+/* So many rows of W that a block takes two tiles of them, or four. */
+static void test_more_tiles(void **)
 {
     static const enum kern_dtype types[] = {KERN_BF16, KERN_I8, KERN_Q8_0, KERN_Q4_0};
-    for (size_t round = 0; round < 8; round++) {
+    for (size_t round = 0; round < 12; round++) {
         struct product p = {};
-        p.t = round % 2 ? 11 : 3;
-        p.n = 16 * 8 + check_size(0, 20);
-        p.k = 160;
-        p.weights = types[round / 2];
+        p.t = round % 3 == 0 ? 3 : round % 3 == 1 ? 7 : 11;
+        p.n = (round % 3 == 1 ? 32 : 16) * 8 + check_size(0, 20);
+        p.k = round % 3 == 1 ? 160 : 1312;
+        p.weights = types[round / 3];
         p.x_dtype = p.y_dtype = KERN_F32;
         compare(p);
     }
@@ -169,7 +169,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
-        cmocka_unit_test(test_two_tiles),
+        cmocka_unit_test(test_more_tiles),
         cmocka_unit_test(test_rounding),
     };
     return cmocka_run_group_tests_name("cuda/linear", tests, check_setup, check_teardown);

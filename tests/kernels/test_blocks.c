@@ -224,12 +224,14 @@ static void test_rows_are_alone(void **state)
     for (size_t i = 0; i < 4; i++) {
         uint8_t *w = random_blocks(check, dtypes[i], N, K);
         for (size_t c = 1; c < check->contexts_count; c++) {
-            struct product p = {.t = T, .n = N, .k = K, .dtype = dtypes[i], .from = dtypes[i]};
+            /* cuda has these as bf16, and promises it for so many rows (kern.h) */
+            size_t rows = check->contexts[c] == check->cuda && dtypes[i] >= KERN_Q4_K ? 16 : T;
+            struct product p = {.t = rows, .n = N, .k = K, .dtype = dtypes[i], .from = dtypes[i]};
             p.w = w;
             p.x = x;
             float *all = run(check->contexts[c], &p);
-            for (size_t t = 0; t < T; t += 10) {
-                p.t = 1 + t % 3 < T - t ? 1 + t % 3 : T - t;
+            for (size_t t = 0; t < rows; t += 10) {
+                p.t = 1 + t % 3 < rows - t ? 1 + t % 3 : rows - t;
                 p.x = x + t * K;
                 float *some = run(check->contexts[c], &p);
                 assert_memory_equal(all + t * N, some, p.t * N * sizeof *some);

@@ -160,12 +160,14 @@ static void test_rows_are_alone(void **state)
         float *x = check_filled(check, (size_t)T * K, 0);
         p.w = check_filled(check, (size_t)N * K, 0);
         for (size_t c = 1; c < check->contexts_count; c++) {
+            /* cuda promises it for so many rows of these weights (kern.h) */
+            size_t rows = check->contexts[c] == check->cuda && dtypes[i] != KERN_I8 ? 16 : T;
             p.x = x;
-            p.s.t = T;
+            p.s.t = rows;
             float *all = run(check->contexts[c], &p);
-            for (size_t t = 0; t < T; t += 10) {
+            for (size_t t = 0; t < rows; t += 10) {
                 p.x = x + t * K;
-                p.s.t = 1 + t % 3 < T - t ? 1 + t % 3 : T - t;
+                p.s.t = 1 + t % 3 < rows - t ? 1 + t % 3 : rows - t;
                 float *some = run(check->contexts[c], &p);
                 assert_memory_equal(all + t * N, some, p.s.t * N * sizeof *some);
                 check_free(some);
