@@ -5,6 +5,10 @@
 
 #include "kernels/cuda/linear.cuh"
 
+extern "C" {
+#include "kernels/blocks.h"
+}
+
 struct product {
     size_t t, n, k;
     enum kern_dtype weights, x_dtype, y_dtype;
@@ -134,6 +138,41 @@ static void test_more_tiles(void **)
     }
 }
 
+/* Codes as numbers again, from a row in the middle on. */
+static void test_widening(void **)
+{
+    static const enum kern_dtype types[] = {KERN_I8, KERN_Q8_0, KERN_Q4_0};
+    for (size_t round = 0; round < 9; round++) {
+        struct product p = {};
+        p.n = check_size(9, 40);
+        p.k = 32 * check_size(1, 12);
+        p.weights = types[round % 3];
+        std::vector<float> w = check_floats(p.n * p.k), wide(p.n * p.k);
+        struct laid_out laid(p, w);
+        check_array<unsigned char> d_codes(laid.codes), d_scales(laid.scales);
+        laid.w.data = d_codes.device;
+        laid.w.scales = (float *)(void *)d_scales.device;
+        size_t n = p.n - 8;
+        check_array<unsigned char> out(n * p.k * 2);
+        kern_widen(check_ctx, &laid.w, 8, n, out.device);
+        check_no_faults();
+        assert_true(out.written(0, n * p.k * 2));
+        if (p.weights == KERN_I8) {
+            for (size_t i = 0; i < p.n * p.k; i++) {
+                float scale = ((const float *)(const void *)laid.scales.data())[i / p.k];
+                wide[i] = scale * (float)(int8_t)laid.codes[i / p.k * laid.w.k_padded + i % p.k];
+            }
+        } else {
+            std::vector<unsigned char> blocks(kern_dtype_row_bytes(p.weights, p.n * p.k));
+            kern_blocks_from_f32(p.weights, w.data(), blocks.data(), p.n * p.k);
+            kern_to_f32(p.weights, blocks.data(), wide.data(), p.n * p.k);
+        }
+        wide.erase(wide.begin(), wide.begin() + (std::ptrdiff_t)(8 * p.k));
+        std::vector<unsigned char> want = check_stored(KERN_BF16, wide);
+        assert_memory_equal(want.data(), out.device, want.size());
+    }
+}
+
 static void test_rounding(void **)
 {
     for (size_t round = 0; round < 6; round++) {
@@ -155,7 +194,8 @@ static void test_rounding(void **)
         check_no_faults();
         assert_memory_equal(want.data(), rounded.device, want.size());
         a.act = KERN_RELU;
-        kern_finish(check_ctx, &a, sums.device, 2, t); /* rows 2 .. */
+        struct kern_cut cut = {2, t, 0, n}; /* rows 2 .. */
+        kern_finish(check_ctx, &a, sums.device, &cut);
         check_no_faults();
         assert_true(y.written(2 * n, t * n));
         for (size_t i = 0; i < t * n; i++) {
@@ -170,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_more_tiles),
+        cmocka_unit_test(test_widening),
         cmocka_unit_test(test_rounding),
     };
     return cmocka_run_group_tests_name("cuda/linear", tests, check_setup, check_teardown);
