@@ -48,6 +48,7 @@ __device__ __noinline__ float by_of_large(const float *x, size_t k, float *scrat
         sum += x[i] / most * (x[i] / most);
     }
     sum = WIDTH == 32 ? warp_sum(sum) : block_sum(sum, scratch);
+    __syncwarp(); /* others' numbers were read, and y may lie where x does */
     return 1.0F / most / sqrtf(sum / (float)k);
 }
 

@@ -107,7 +107,8 @@ static void run(const struct step &s)
         assert_false(out.written(i, 1)); /* rows past the last sequence stay */
     }
     check_close(check_values(out_type, out.host.data(), count).data(),
-        check_values(out_type, out.device, count).data(), count, bound_of(s.type, out_type));
+        check_values(out_type, out.device, count).data(), count, bound_of(s.type, out_type),
+        out_type == KERN_BF16 ? 1.0 / 128 : 0);
 }
 
 static void test_small(void **)
