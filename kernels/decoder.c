@@ -184,6 +184,9 @@ static void check_sequences(const struct kern_ctx *ctx, const struct kern_attent
         memos_assert(rows <= a->rows_max && length <= a->length_max);
         memos_assert(length == 0 || rows <= length);
         memos_assert(length <= a->tables_stride * KERN_PAGE_TOKENS);
+        for (size_t i = 0; i * KERN_PAGE_TOKENS < length; i++) {
+            memos_assert(a->tables[b * a->tables_stride + i] < a->kv->pages_count);
+        }
     }
 }
 

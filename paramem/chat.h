@@ -14,7 +14,6 @@
 
 #include <jansson.h>
 
-
 struct paramem_chat; /* a template that was recognised */
 
 /* name: a kind's name ("chatml"), which wins; else the model's own Jinja text. bos and eos: the

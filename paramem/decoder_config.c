@@ -126,6 +126,15 @@ static void yarn_read(struct paramem_keys *keys, size_t positions, struct parame
     }
 }
 
+/* Numbers of a head that do not turn; it may be said in two places. */
+static void partial_refuse(struct paramem_keys *keys)
+{
+    double partial = paramem_keys_real_or(keys, "partial_rotary_factor", 0.0, 1.0, 1.0);
+    if (partial != 1.0) {
+        paramem_keys_fail(keys, MEMOS_UNSUPPORTED, "partial_rotary_factor %g; 1 works", partial);
+    }
+}
+
 /* rope_scaling, or under its new name rope_parameters; both may be absent. */
 static void rope_read(struct paramem_keys *keys, struct paramem_decoder_config *config)
 {
@@ -133,7 +142,6 @@ static void rope_read(struct paramem_keys *keys, struct paramem_decoder_config *
     const json_t *tree = paramem_keys_tree(keys, "rope_scaling", JSON_OBJECT);
     uint64_t original = paramem_keys_count_or(
         keys, "original_max_position_embeddings", 1, PARAMEM_POSITIONS_MAX, 0);
-    double partial = paramem_keys_real_or(keys, "partial_rotary_factor", 0.0, 1.0, 1.0);
 
     if (!tree || json_object_size(tree) == 0) {
         tree = paramem_keys_tree(keys, "rope_parameters", JSON_OBJECT);
@@ -141,6 +149,8 @@ static void rope_read(struct paramem_keys *keys, struct paramem_decoder_config *
     out->theta = paramem_keys_real_or(keys, "rope_theta", 1.0, THETA_MAX, 10000.0);
     out->rotary = config->head_dim;
     out->original_positions = config->positions_max;
+    out->factor = 1.0; /* in the fingerprint: the same whether the files say it or not */
+    partial_refuse(keys);
     if (keys->status != MEMOS_OK || !tree) {
         return;
     }
@@ -149,13 +159,11 @@ static void rope_read(struct paramem_keys *keys, struct paramem_decoder_config *
         paramem_keys_fail(&inner, MEMOS_UNSUPPORTED, "rope_parameters that differ among layers");
     }
     out->theta = paramem_keys_real_or(&inner, "rope_theta", 1.0, THETA_MAX, out->theta);
-    partial = paramem_keys_real_or(&inner, "partial_rotary_factor", 0.0, 1.0, partial);
-    if (partial != 1.0) {
-        paramem_keys_fail(&inner, MEMOS_UNSUPPORTED, "partial_rotary_factor %g; 1 works", partial);
-    }
+    partial_refuse(&inner);
     scaling_read(&inner, out);
-    bool scaled = out->scaling != PARAMEM_ROPE_DEFAULT;
-    out->factor = scaled ? factor_read(&inner, "factor", out->scaling != PARAMEM_ROPE_YARN) : 1.0;
+    if (out->scaling != PARAMEM_ROPE_DEFAULT) {
+        out->factor = factor_read(&inner, "factor", out->scaling != PARAMEM_ROPE_YARN);
+    }
     if (out->scaling == PARAMEM_ROPE_LLAMA3 || out->scaling == PARAMEM_ROPE_YARN) {
         uint64_t own = paramem_keys_count_or(&inner, "original_max_position_embeddings", 1,
             PARAMEM_POSITIONS_MAX, config->positions_max);

@@ -114,7 +114,7 @@ struct paramem_request {
     bool no_model_stops;
     const char *const *stops; /* strings of 1 to PARAMEM_STOP_BYTES; the answer ends before them */
     size_t stops_count;       /* at most PARAMEM_STOPS_MAX */
-    size_t top;               /* logprobs of so many alternatives, at most KERN_TOP_MAX */
+    size_t top; /* logprobs of so many alternatives, at most KERN_TOP_MAX, and vocab */
     enum paramem_overflow overflow;
     uint64_t deadline_us; /* on the clock's mono_us; 0: none */
     /* Each token, then once the end. Views die on return. */

@@ -74,6 +74,9 @@ static enum memos_status stops_check(const struct paramem_engine *engine,
 static enum memos_status request_check(const struct paramem_engine *engine,
     const struct paramem_request *request, struct memos_error *err)
 {
+    size_t vocab = engine->model->config.vocab;
+    size_t top_most = vocab < KERN_TOP_MAX ? vocab : KERN_TOP_MAX;
+
     memos_assert(request->on_token && request->on_done);
     if (engine->closing) {
         return memos_fail(err, MEMOS_CANCELLED, "the engine is being destroyed");
@@ -81,9 +84,9 @@ static enum memos_status request_check(const struct paramem_engine *engine,
         return memos_fail(err, MEMOS_IO, "the device failed; make model and engine anew");
     } else if (request->prompt_count == 0) {
         return memos_fail(err, MEMOS_INVALID, "the prompt has no tokens");
-    } else if (request->top > KERN_TOP_MAX) {
-        return memos_fail(err, MEMOS_INVALID, "logprobs of %zu alternatives; at most %d",
-            request->top, KERN_TOP_MAX);
+    } else if (request->top > top_most) {
+        return memos_fail(err, MEMOS_INVALID, "logprobs of %zu alternatives; at most %zu",
+            request->top, top_most);
     }
     enum memos_status status =
         ids_check(engine, "token", request->prompt, request->prompt_count, err);

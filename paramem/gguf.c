@@ -615,7 +615,7 @@ double paramem_gguf_real_at(const struct paramem_gguf_value *array, size_t index
     struct memos_reader reader = memos_reader_of(
         memos_bytes_make(own->data + index * raw_bytes[own->raw], raw_bytes[own->raw]));
     (void)plain_read(&reader, own->raw, &value);
-    return own->raw == RAW_BOOL ? (double)value.count : value.real;
+    return own->raw == RAW_BOOL ? (double)(value.count != 0) : value.real;
 }
 
 size_t paramem_gguf_tensors(const struct paramem_gguf *gguf)

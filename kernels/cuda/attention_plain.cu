@@ -1,5 +1,5 @@
 /* Attention in float32, for every type of cache and every head_dim: the path of float32 caches, so
- * that they agree with the other backends, and of heads that attention_mma.cu has no tiles for.
+ * that they agree with the other backends, and of heads that have no tiles.
  *
  * A block is one head of one row. Its warps take turns with the pages; a lane scores one token of a
  * page, then the warp adds up the page's values, a lane having every 32nd number. What a row gets

@@ -59,7 +59,7 @@ static void load(void)
 
 /* What a plan is for. Compared as bytes: no gaps. */
 struct shape {
-    uint64_t n, k, t;
+    uint64_t n, k, t, ld;
     uint32_t w_dtype, d_dtype;
     uint32_t aligned; /* what all of x, c and d are multiples of, up to 256 */
     uint32_t adds;    /* c is added */
@@ -143,7 +143,7 @@ static bool describe(struct plan *plan)
                CUBLAS_STATUS_SUCCESS &&
            lt.cublasLtMatrixLayoutCreate(&plan->x, w, s->k, s->t, (int64_t)s->k) ==
                CUBLAS_STATUS_SUCCESS &&
-           lt.cublasLtMatrixLayoutCreate(&plan->d, d, s->n, s->t, (int64_t)s->n) ==
+           lt.cublasLtMatrixLayoutCreate(&plan->d, d, s->n, s->t, (int64_t)s->ld) ==
                CUBLAS_STATUS_SUCCESS;
 }
 
@@ -204,22 +204,21 @@ static struct plan *plan_of(struct kern_blaslt *blaslt, const struct shape *shap
     return plan;
 }
 
-bool kern_blaslt_multiply(struct kern_ctx *ctx, const struct kern_matrix *w, const void *x,
-    const float *c, void *d, enum kern_dtype d_dtype, size_t t, void *workspace)
+bool kern_blaslt_multiply(struct kern_ctx *ctx, const struct kern_product *p, void *workspace)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
     struct kern_blaslt *blaslt = own->blaslt;
-    const float one = 1, beta = c ? 1 : 0;
-    uintptr_t bits = (uintptr_t)x | (uintptr_t)c | (uintptr_t)d | 256;
-    struct shape shape = {w->n, w->k, t, (uint32_t)w->dtype, (uint32_t)d_dtype,
-        (uint32_t)(bits & -bits), c ? 1U : 0U};
+    const float one = 1, beta = p->c ? 1 : 0;
+    uintptr_t bits = (uintptr_t)p->x | (uintptr_t)p->c | (uintptr_t)p->d | 256;
+    struct shape shape = {p->n, p->k, p->t, p->ld, (uint32_t)p->w_dtype, (uint32_t)p->d_dtype,
+        (uint32_t)(bits & -bits), p->c ? 1U : 0U};
     struct plan *plan = blaslt ? plan_of(blaslt, &shape) : NULL;
     if (!plan || !plan->found) {
         return false;
     }
-    cublasStatus_t status = lt.cublasLtMatmul(blaslt->handle, plan->product, &one, w->data, plan->w,
-        x, plan->x, &beta, c ? (const void *)c : d, plan->d, d, plan->d, &plan->algorithm,
-        workspace, WORKSPACE_BYTES, own->stream);
+    cublasStatus_t status = lt.cublasLtMatmul(blaslt->handle, plan->product, &one, p->w, plan->w,
+        p->x, plan->x, &beta, p->c ? (const void *)p->c : p->d, plan->d, p->d, plan->d,
+        &plan->algorithm, workspace, WORKSPACE_BYTES, own->stream);
     if (status != CUBLAS_STATUS_SUCCESS) {
         cudaError_t error = cudaGetLastError();
         kern_cuda_check(ctx, error != cudaSuccess ? error : cudaErrorUnknown, "cublasLtMatmul");

@@ -160,20 +160,85 @@ const void *kern_rounded(struct kern_ctx *ctx, const struct kern_linear *a, void
 /* ---- what follows -------------------------------------------------------------------------- */
 
 __global__ void __launch_bounds__(THREADS)
-    finish(const float *sums, const struct kern_epilogue out, size_t t0, size_t count)
+    finish(const float *sums, const struct kern_epilogue out, const struct kern_cut cut)
 {
     size_t at = blockIdx.x * (size_t)THREADS + threadIdx.x;
     kern_start_next();
     kern_wait_before();
-    if (at < count) {
-        kern_put(&out, t0 + at / out.n, at % out.n, sums[at]);
+    if (at < cut.t * cut.n) {
+        kern_put(&out, cut.t0 + at / cut.n, cut.n0 + at % cut.n, sums[at]);
     }
 }
 
-void kern_finish(
-    struct kern_ctx *ctx, const struct kern_linear *a, const float *sums, size_t t0, size_t t)
+void kern_finish(struct kern_ctx *ctx, const struct kern_linear *a, const float *sums,
+    const struct kern_cut *cut)
 {
-    size_t count = t * a->w->n;
+    size_t count = cut->t * cut->n;
     KERN_LAUNCH_CHAINED(ctx, finish, dim3((unsigned)((count + THREADS - 1) / THREADS)),
-        dim3(THREADS), 0, sums, kern_epilogue_of(a), t0, count);
+        dim3(THREADS), 0, sums, kern_epilogue_of(a), *cut);
+}
+
+/* ---- codes as numbers ---------------------------------------------------------------------- */
+
+struct widening {
+    const uint8_t *codes;
+    const void *scales;
+    enum kern_dtype dtype;
+    size_t k, k_padded, row; /* row: bytes of codes */
+    size_t n0, n;
+    uint16_t *out;
+};
+
+/* Code i of the 8 of a thread. */
+static __device__ __forceinline__ float code_value(const struct widening *a, uint2 codes, int i)
+{
+    if (a->dtype == KERN_Q4_0) { /* lower halves of four bytes, then the upper */
+        int half = (int)(codes.x >> (i % 4 * 8 + i / 4 * 4) & 15);
+        return (float)(half < 8 ? half : half - 16);
+    }
+    return (float)(int8_t)((i < 4 ? codes.x : codes.y) >> (i % 4 * 8));
+}
+
+/* Eight numbers of a row, which lie together among the codes. */
+__global__ void __launch_bounds__(THREADS) widen(const struct widening a)
+{
+    size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 8;
+    size_t row = at / a.k, k = at % a.k, n = a.n0 + row;
+    kern_start_next();
+    kern_wait_before();
+    if (row >= a.n) {
+        return;
+    }
+    const uint8_t *codes = a.codes + n * a.row;
+    uint2 eight = make_uint2(0, 0);
+    float scale;
+    if (a.dtype == KERN_I8) {
+        eight = *(const uint2 *)(codes + k);
+        scale = ((const float *)a.scales)[n];
+    } else {
+        size_t together = a.dtype == KERN_Q8_0 ? 2 : 4, chunks = a.k_padded / 32 / together;
+        size_t group = (n / 8 * chunks + k / 32 / together) * 8 + n % 8;
+        scale =
+            kern_float_of_f16(((const uint16_t *)a.scales)[group * together + k / 32 % together]);
+        if (a.dtype == KERN_Q8_0) {
+            eight = *(const uint2 *)(codes + kern_q8_place(k));
+        } else {
+            eight.x = *(const uint32_t *)(codes + kern_q4_place(k) / 2);
+        }
+    }
+    uint32_t out[4];
+    for (int i = 0; i < 4; i++) {
+        out[i] = kern_bf16x2_of(
+            code_value(&a, eight, 2 * i) * scale, code_value(&a, eight, 2 * i + 1) * scale);
+    }
+    *(uint4 *)(a.out + row * a.k + k) = make_uint4(out[0], out[1], out[2], out[3]);
+}
+
+void kern_widen(struct kern_ctx *ctx, const struct kern_matrix *w, size_t n0, size_t n, void *out)
+{
+    struct widening a = {(const uint8_t *)w->data, w->scales, w->dtype, w->k, w->k_padded,
+        w->dtype == KERN_Q4_0 ? w->k_padded / 2 : w->k_padded, n0, n, (uint16_t *)out};
+    size_t threads = n * w->k / 8;
+    KERN_LAUNCH_CHAINED(
+        ctx, widen, dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS), 0, a);
 }

@@ -1,13 +1,18 @@
 /* Products with few rows of x, bound by reading W: each byte of W is read once for 16 rows of x.
  *
- * A block takes tiles of 8 rows of W; its warps share K out in steps of some chunks of 64 bytes of
- * a row, and their sums are added in the order of the warps. A lane reads 16 bytes of a row at
- * once, those of all chunks and tiles of a step before it uses the first: with the blocks that a
- * multiprocessor holds, 64 KiB are on their way (Little's law: 3.3 TB/s times 600 ns is 15 KiB for
+ * A block takes tiles of 8 rows of W; its warps share K out in pairs of chunks of 64 bytes of a
+ * row, and their sums are added in the order of the warps. A lane reads 16 bytes of a row at once,
+ * those of all chunks and tiles of a step before it uses the first: with the blocks that a
+ * multiprocessor holds, 64 KiB are on their way (Little's law: 4 TB/s times 600 ns is 18 KiB for
  * each of 132). The tensor cores multiply, x in the place of A and W in the place of B: with one
  * row of x most of their work is wasted, but instructions are few, and a row's sums are the same to
- * the bit however many rows there are. The first of W is asked for before the kernel before this
- * one is done: W does not change.
+ * the bit however many rows there are and whatever tiles a block has.
+ *
+ * Every block reads all of x, from the second cache: with many rows of x a block has more tiles, so
+ * that this is less than what it reads of W.
+ *
+ * W does not change: a block asks for its first step, and for some of what follows to come to the
+ * second cache, before the kernel before this one is done.
  *
  * What a lane holds of K is what words.cuh says of the order of K: any, if x's is the same. */
 #include "kernels/cuda/linear.cuh"
@@ -15,7 +20,8 @@
 #include "kernels/cuda/words.cuh"
 
 #define WARPS 8
-#define CHUNK 64 /* bytes of a row of W: 16 for each of four lanes */
+#define CHUNK 64                /* bytes of a row of W: 16 for each of four lanes */
+#define AHEAD_BYTES (64U << 10) /* that a block asks to come to the second cache */
 
 enum kind { BF16, BF16_OF_F32, I8, Q8, Q4 };
 
@@ -27,6 +33,7 @@ struct skinny {
     size_t w_row;         /* bytes */
     size_t k;             /* K of bf16, K' of codes: numbers from row to row of x */
     size_t chunks, t, t_tiles;
+    size_t first_blocks; /* those that are there at once: they ask ahead */
     struct kern_epilogue out;
 };
 
@@ -233,6 +240,26 @@ static __device__ __forceinline__ void add_chunk(const struct skinny *a,
     }
 }
 
+/* Chunk c of a warp's step. A warp has every eighth pair of chunks, in order, however many make a
+ * step. */
+template <int CHUNKS> static __device__ __forceinline__ size_t chunk_of(size_t step, int c)
+{
+    size_t pair = (step * (CHUNKS / 2) + (size_t)(c / 2)) * WARPS + threadIdx.x / 32;
+    return pair * 2 + (size_t)(c % 2);
+}
+
+/* What of the block's rows comes after the first step. */
+template <int TILES, int CHUNKS>
+static __device__ __forceinline__ void ask_ahead(const struct skinny *a, size_t n0)
+{
+    size_t first = (size_t)CHUNK * CHUNKS * WARPS, n = n0 + threadIdx.x;
+    if (blockIdx.x < a->first_blocks && threadIdx.x < TILES * 8 && n < a->out.n &&
+        first < a->w_row) {
+        size_t rest = a->w_row - first, most = AHEAD_BYTES / (TILES * 8);
+        kern_prefetch(a->w + n * a->w_row + first, (uint32_t)(rest < most ? rest : most));
+    }
+}
+
 /* TILES of 8 rows of W by TOKENS (8 or 16) rows of x. */
 template <enum kind KIND, int TILES, int CHUNKS, int TOKENS>
 __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
@@ -240,7 +267,8 @@ __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
     using sum_type = typename sum_of<KIND>::type;
     KERN_SHARED(sum_type, shared, WARPS * TOKENS * TILES * 8);
     size_t t0 = blockIdx.x % a.t_tiles * TOKENS, n0 = blockIdx.x / a.t_tiles * (TILES * 8);
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    size_t steps = (a.chunks + WARPS * CHUNKS - 1) / (WARPS * CHUNKS);
+    int lane = (int)threadIdx.x % 32, g = lane / 4, q = lane % 4;
     sum_type sums[TILES][4] = {};
     const uint8_t *rows[TILES];
     uint4 w[TILES][CHUNKS];
@@ -251,20 +279,20 @@ __global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
         rows[tile] = a.w + (n < a.out.n ? n : a.out.n - 1) * a.w_row;
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            w[tile][c] = load_w<KIND>(&a, rows[tile], (size_t)(warp * CHUNKS + c), q);
+            w[tile][c] = load_w<KIND>(&a, rows[tile], chunk_of<CHUNKS>(0, c), q);
         }
     }
+    ask_ahead<TILES, CHUNKS>(&a, n0);
     kern_start_next();
     kern_wait_before();
-    for (size_t chunk = (size_t)warp * CHUNKS; chunk < a.chunks; chunk += WARPS * CHUNKS) {
+    for (size_t step = 0; step < steps; step++) {
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            size_t next = chunk + (size_t)(WARPS * CHUNKS + c);
             add_chunk<KIND, TILES, CHUNKS, TOKENS>(
-                &a, sums, w, c, chunk + (size_t)c, n0, t0 + (size_t)g);
+                &a, sums, w, c, chunk_of<CHUNKS>(step, c), n0, t0 + (size_t)g);
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
-                w[tile][c] = load_w<KIND>(&a, rows[tile], next, q);
+                w[tile][c] = load_w<KIND>(&a, rows[tile], chunk_of<CHUNKS>(step + 1, c), q);
             }
         }
     }
@@ -293,12 +321,21 @@ static void launch_for(struct kern_ctx *ctx, struct skinny *a)
     a->t > 8 ? launch<KIND, TILES, CHUNKS, 16>(ctx, a) : launch<KIND, TILES, CHUNKS, 8>(ctx, a);
 }
 
-/* Two tiles a block, for what a block loads of x it loads for both, unless that would leave each
- * multiprocessor less than two blocks. Q4's scales take the registers of two chunks. */
+/* As many tiles a block as leave each multiprocessor about two blocks (one, with many rows of x):
+ * what a block reads of x, it reads for all of them. Blocks of codes have scales, which take the
+ * registers of a third tile, Q4's of two chunks. */
 template <enum kind KIND> static void choose(struct kern_ctx *ctx, struct skinny *a)
 {
-    size_t least = 2 * kern_cuda_width(ctx) - kern_cuda_width(ctx) / 8;
-    if ((a->out.n + 15) / 16 >= least) {
+    size_t width = kern_cuda_width(ctx), one = width - width / 8, two = 2 * width - width / 8;
+    size_t tiles = (a->out.n + 7) / 8;
+    a->first_blocks = 2 * width;
+    if constexpr (KIND != Q8 && KIND != Q4) {
+        if ((a->t > 8 && tiles / 4 >= one) || (a->t > 4 && tiles / 4 >= two)) {
+            launch_for<KIND, 4, 2>(ctx, a);
+            return;
+        }
+    }
+    if (tiles / 2 >= two) {
         launch_for<KIND, 2, KIND == Q4 ? 2 : 4>(ctx, a);
     } else {
         launch_for<KIND, 1, 4>(ctx, a);

@@ -235,7 +235,7 @@ int main(int argc, char **argv)
     static const struct shape shapes[] = {
         {4096, 4096}, {6144, 4096}, {4096, 14336}, {28672, 4096}, {128256, 4096}};
     static const enum kern_dtype codes[] = {KERN_I8, KERN_Q8_0, KERN_Q4_0};
-    static const size_t few[] = {1, 4, 8, 16}, many[] = {64, 512, 4096}, some[] = {1, 8, 64};
+    static const size_t few[] = {1, 4, 8, 16}, many[] = {64, 512, 4096}, some[] = {1, 8, 64, 512};
     const struct kern_options options = {.backend = "cuda"};
     struct device device = {.weights = NULL};
     struct bench bench;
@@ -253,11 +253,11 @@ int main(int argc, char **argv)
         products(&bench, &device, KERN_BF16, shapes[i], many, bench.quick ? 1 : 3);
     }
     for (size_t i = 0; i < 3; i++) {
-        products(&bench, &device, codes[i], shapes[0], some, 3);
-        products(&bench, &device, codes[i], shapes[2], some, 3);
-        products(&bench, &device, codes[i], shapes[3], some, 3);
+        products(&bench, &device, codes[i], shapes[0], some, 4);
+        products(&bench, &device, codes[i], shapes[2], some, 4);
+        products(&bench, &device, codes[i], shapes[3], some, 4);
     }
-    products(&bench, &device, KERN_F32, shapes[0], some, 3);
+    products(&bench, &device, KERN_F32, shapes[0], some, 4);
     free(device.weights);
     kern_ctx_destroy(&device.ctx);
     return bench_end(&bench);

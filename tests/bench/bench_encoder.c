@@ -227,8 +227,8 @@ static const char *encoder_folder(const struct options *options, char out[PATH_B
     if (given) {
         return given;
     }
-    (void)snprintf(out, PATH_BYTES, "%s%s/memos/encoders/minilm",
-        data ? data : (home ? home : ""), data ? "" : "/.local/share");
+    (void)snprintf(out, PATH_BYTES, "%s%s/memos/encoders/minilm", data ? data : (home ? home : ""),
+        data ? "" : "/.local/share");
     return out;
 }
 

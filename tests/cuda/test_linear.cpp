@@ -5,6 +5,10 @@
 
 #include "kernels/cuda/linear.cuh"
 
+extern "C" {
+#include "kernels/blocks.h"
+}
+
 struct product {
     size_t t, n, k;
     enum kern_dtype weights, x_dtype, y_dtype;
@@ -119,18 +123,53 @@ static void test_products(void **)
     }
 }
 
-/* So many rows of W that a block takes two tiles of them. */
-static void test_two_tiles(void **)
+/* So many rows of W that a block takes two tiles of them, or four. */
+static void test_more_tiles(void **)
 {
     static const enum kern_dtype types[] = {KERN_BF16, KERN_I8, KERN_Q8_0, KERN_Q4_0};
-    for (size_t round = 0; round < 8; round++) {
+    for (size_t round = 0; round < 12; round++) {
         struct product p = {};
-        p.t = round % 2 ? 11 : 3;
-        p.n = 16 * 8 + check_size(0, 20);
-        p.k = 160;
-        p.weights = types[round / 2];
+        p.t = round % 3 == 0 ? 3 : round % 3 == 1 ? 7 : 11;
+        p.n = (round % 3 == 1 ? 32 : 16) * 8 + check_size(0, 20);
+        p.k = round % 3 == 1 ? 160 : 1312;
+        p.weights = types[round / 3];
         p.x_dtype = p.y_dtype = KERN_F32;
         compare(p);
+    }
+}
+
+/* Codes as numbers again, from a row in the middle on. */
+static void test_widening(void **)
+{
+    static const enum kern_dtype types[] = {KERN_I8, KERN_Q8_0, KERN_Q4_0};
+    for (size_t round = 0; round < 9; round++) {
+        struct product p = {};
+        p.n = check_size(9, 40);
+        p.k = 32 * check_size(1, 12);
+        p.weights = types[round % 3];
+        std::vector<float> w = check_floats(p.n * p.k), wide(p.n * p.k);
+        struct laid_out laid(p, w);
+        check_array<unsigned char> d_codes(laid.codes), d_scales(laid.scales);
+        laid.w.data = d_codes.device;
+        laid.w.scales = (float *)(void *)d_scales.device;
+        size_t n = p.n - 8;
+        check_array<unsigned char> out(n * p.k * 2);
+        kern_widen(check_ctx, &laid.w, 8, n, out.device);
+        check_no_faults();
+        assert_true(out.written(0, n * p.k * 2));
+        if (p.weights == KERN_I8) {
+            for (size_t i = 0; i < p.n * p.k; i++) {
+                float scale = ((const float *)(const void *)laid.scales.data())[i / p.k];
+                wide[i] = scale * (float)(int8_t)laid.codes[i / p.k * laid.w.k_padded + i % p.k];
+            }
+        } else {
+            std::vector<unsigned char> blocks(kern_dtype_row_bytes(p.weights, p.n * p.k));
+            kern_blocks_from_f32(p.weights, w.data(), blocks.data(), p.n * p.k);
+            kern_to_f32(p.weights, blocks.data(), wide.data(), p.n * p.k);
+        }
+        wide.erase(wide.begin(), wide.begin() + (std::ptrdiff_t)(8 * p.k));
+        std::vector<unsigned char> want = check_stored(KERN_BF16, wide);
+        assert_memory_equal(want.data(), out.device, want.size());
     }
 }
 
@@ -155,7 +194,8 @@ static void test_rounding(void **)
         check_no_faults();
         assert_memory_equal(want.data(), rounded.device, want.size());
         a.act = KERN_RELU;
-        kern_finish(check_ctx, &a, sums.device, 2, t); /* rows 2 .. */
+        struct kern_cut cut = {2, t, 0, n}; /* rows 2 .. */
+        kern_finish(check_ctx, &a, sums.device, &cut);
         check_no_faults();
         assert_true(y.written(2 * n, t * n));
         for (size_t i = 0; i < t * n; i++) {
@@ -169,7 +209,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
-        cmocka_unit_test(test_two_tiles),
+        cmocka_unit_test(test_more_tiles),
+        cmocka_unit_test(test_widening),
         cmocka_unit_test(test_rounding),
     };
     return cmocka_run_group_tests_name("cuda/linear", tests, check_setup, check_teardown);

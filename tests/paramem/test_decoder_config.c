@@ -80,6 +80,10 @@ static void what_is_absent_is_the_familys(void **state)
     assert_true(c.head_dim == 16 && c.qkv_bias && c.out_bias);
     c = read("{\"model_type\":\"llama\"," NUMBERS "}", NULL);
     assert_int_equal(c.architecture, PARAMEM_LLAMA);
+    /* the same network said in two ways has one fingerprint */
+    struct paramem_decoder_config said = read(
+        LLAMA(",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":10000.0}"), NULL);
+    assert_memory_equal(&said.rope, &c.rope, sizeof c.rope);
 }
 
 static void layers_may_differ_at_one_place(void **state)
@@ -114,6 +118,8 @@ static void others_are_refused_by_name(void **state)
     refused(LLAMA(",\"rope_parameters\":{\"full_attention\":{}}"), MEMOS_UNSUPPORTED, "layers");
     refused(LLAMA(",\"partial_rotary_factor\":0.5,\"rope_scaling\":{\"type\":\"default\"}"),
         MEMOS_UNSUPPORTED, "partial_rotary_factor 0.5");
+    refused(
+        LLAMA(",\"partial_rotary_factor\":0.5"), MEMOS_UNSUPPORTED, "partial_rotary_factor 0.5");
     refused(LLAMA(",\"head_dim\":12"), MEMOS_UNSUPPORTED, "heads of 12");
     refused(LLAMA(",\"head_dim\":264"), MEMOS_UNSUPPORTED, "heads of 264");
 }

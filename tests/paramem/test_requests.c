@@ -348,6 +348,11 @@ static void wrong_requests_are_refused(void **state)
     assert_refused(e, bad, MEMOS_INVALID, "repetition");
     bad = good, bad.top = KERN_TOP_MAX + 1;
     assert_refused(e, bad, MEMOS_INVALID, "alternatives");
+    size_t vocab = e->f.tiny.model.config.vocab;
+    e->f.tiny.model.config.vocab = 2;
+    bad = good, bad.top = 3;
+    assert_refused(e, bad, MEMOS_INVALID, "alternatives; at most 2");
+    e->f.tiny.model.config.vocab = vocab;
     bad = good, bad.stops = &empty, bad.stops_count = 1;
     assert_refused(e, bad, MEMOS_INVALID, "tokenizer");
     const struct paramem_bias twice[] = {{4, 1}, {5, 1}, {4, 2}}, nan[] = {{4, NAN}};

@@ -148,6 +148,29 @@ class Tidy(unittest.TestCase):
             "PROTO_A_H", "TESTS_PROTO_B_H")})
         self.assertEqual([(f.rule, f.path) for f in found], [("orphan", "tests/proto/b.h")])
 
+    def test_files_of_cuda_are_files_too(self):
+        wide = "/* " + "x" * 95 + " */\n"
+        body = "    x++;\n" * 68
+        listed = CLEAN["proto/README.md"] + "| `b.cu`, `b.cuh` | b |\n"
+        tree = {"proto/README.md": listed,
+                "proto/meson.build": "static_library('proto', 'a.c', 'b.cu')\n",
+                "proto/b.cu": "#include \"proto/b.cuh\"\n",
+                "proto/b.cuh": "#ifndef PROTO_B_CUH\n#define PROTO_B_CUH\n\n#endif\n"}
+        self.assertEqual(self.findings(tree), [])
+        for rule, path, addition in (
+                ("width", "proto/b.cu", wide), ("width", "proto/b.cuh", wide),
+                ("storey", "proto/b.cu", '#include "memcube/cube.h"\n'),
+                ("banned", "proto/b.cuh", "int b = atoi(0);\n"),
+                ("function", "proto/b.cu", f"\nint a(int x)\n{{\n{body}    x++;\n}}\n")):
+            with self.subTest(rule=rule, path=path):
+                found = self.findings({**tree, path: tree[path] + addition})
+                self.assertEqual([(f.rule, f.path) for f in found], [(rule, path)])
+        unlisted = self.findings({**tree, "proto/README.md": CLEAN["proto/README.md"]})
+        self.assertEqual([(f.rule, f.path) for f in unlisted],
+                         [("readme", "proto/b.cu"), ("readme", "proto/b.cuh")])
+        unbuilt = self.findings({**tree, "proto/meson.build": CLEAN["proto/meson.build"]})
+        self.assertEqual([(f.rule, f.path) for f in unbuilt], [("orphan", "proto/b.cu")])
+
     def test_readmes(self):
         missing = self.findings({"proto/README.md": CLEAN["proto/README.md"] + "| `b.c` | b |\n"})
         self.assertEqual([(f.rule, f.line) for f in missing], [("readme", 6)])

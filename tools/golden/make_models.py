@@ -4,8 +4,8 @@
 Usage: tools/golden/make_models.py OUT
 
 OUT is tests/paramem/golden/models; the README.md beside it says what is in it. Made with the
-versions that are printed, all in float32. Weights are random, with few bits, so that they are the same numbers in
-float32, bfloat16 and float16.
+versions that are printed, all in float32. Weights are random, with few bits, so that they are the
+same numbers in float32, bfloat16 and float16.
 """
 from __future__ import annotations
 

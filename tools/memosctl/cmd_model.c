@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILES_MAX = 512 };
+enum { FILES_MAX = 1024 };
 
 static bool is_folder(const char *path)
 {
@@ -54,8 +54,14 @@ static enum memos_status list_files(struct ctl *ctl, const char *path,
     DIR *folder = opendir(path);
     const struct dirent *entry;
     size_t count = 0;
-    while (folder && count < FILES_MAX && (entry = readdir(folder))) {
-        if (entry->d_name[0] != '.' && is_of_model(entry->d_name)) {
+    enum memos_status status = MEMOS_OK;
+    while (folder && status == MEMOS_OK && (entry = readdir(folder))) {
+        if (entry->d_name[0] == '.' || !is_of_model(entry->d_name)) {
+            continue;
+        } else if (count == FILES_MAX) {
+            status = memos_fail(
+                err, MEMOS_TOO_LARGE, "more than %d files of a model in '%.120s'", FILES_MAX, path);
+        } else {
             const char *name = memos_arena_copy(&ctl->arena, memos_bytes_of(entry->d_name));
             files[count++] = (struct ctl_registry_file){name ? name : "", true};
         }
@@ -64,8 +70,10 @@ static enum memos_status list_files(struct ctl *ctl, const char *path,
         closedir(folder);
     }
     *out_count = count;
-    return count > 0 ? MEMOS_OK
-                     : memos_fail(err, MEMOS_NOT_FOUND, "no files of a model in '%.140s'", path);
+    if (status == MEMOS_OK && count == 0) {
+        status = memos_fail(err, MEMOS_NOT_FOUND, "no files of a model in '%.140s'", path);
+    }
+    return status;
 }
 
 /* A copy of a folder, or of one file, under a name. */
