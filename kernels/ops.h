@@ -168,6 +168,7 @@ struct kern_device {
     void (*memory)(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
     void (*upload_beside)(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
     void (*copies_wait)(struct kern_ctx *ctx);
+    void (*download_beside)(struct kern_ctx *ctx, const struct kern_pieces *pieces);
     bool (*graph_begin)(struct kern_ctx *ctx);
     enum memos_status (*graph_end)(
         struct kern_ctx *ctx, struct kern_graph **out_graph, struct memos_error *err);
