@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-/* Characters that Oniguruma has in a category or script and PCRE2 10.42 has not: it knows an older
- * Unicode. A newer PCRE2 has them twice, which changes nothing. */
+/* Characters that Oniguruma has in a category or script and PCRE2 10.42, of an older Unicode, has
+ * not. A newer PCRE2 has them twice, which changes nothing. */
 /* clang-format off */
 const struct paramem_category paramem_categories_newer[] = {
     {"Lu", 0x1c89, 0x1c89}, {"Lu", 0xa7cb, 0xa7cc}, {"Lu", 0xa7da, 0xa7da},

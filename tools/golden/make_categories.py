@@ -18,8 +18,8 @@ from collections.abc import Iterator
 import tokenizers
 from tokenizers.pre_tokenizers import Split
 
-CATEGORIES = ("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp").split()
-SCRIPTS = ("Han Hiragana Katakana Hangul Latin Cyrillic Greek Arabic Hebrew Thai Devanagari").split()
+CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp".split()
+SCRIPTS = "Han Hiragana Katakana Hangul Latin Cyrillic Greek Arabic Hebrew Thai Devanagari".split()
 CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 ENTRIES_A_LINE = 3
 BLOCK = 4096  # characters in one question to tokenizers
@@ -33,8 +33,8 @@ HEAD = """\
 
 #include <stddef.h>
 
-/* Characters that Oniguruma has in a category or script and PCRE2 {pcre2} has not: it knows an older
- * Unicode. A newer PCRE2 has them twice, which changes nothing. */
+/* Characters that Oniguruma has in a category or script and PCRE2 {pcre2}, of an older Unicode, has
+ * not. A newer PCRE2 has them twice, which changes nothing. */
 /* clang-format off */
 const struct paramem_category paramem_categories_newer[] = {{
 """
