@@ -6,7 +6,7 @@
 
 /* Odd on purpose: a rest in every direction, and more than one tile of every level. Of blocks,
  * which have a K of their own, fewer rows. */
-enum { T = 37, N = 45, K = 150, BLOCKS_T = 9, BLOCKS_N = 21, BLOCKS_K = 256, WORKSPACE = 1 << 16 };
+enum { T = 37, N = 45, K = 150, BLOCKS_T = 21, BLOCKS_N = 21, BLOCKS_K = 256, WORKSPACE = 1 << 16 };
 
 struct numbers {
     float x[T * K], w[N * K], bias[N], want[T * N], got[T * N];
