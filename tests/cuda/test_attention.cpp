@@ -154,6 +154,20 @@ static void test_question(void **)
     }
 }
 
+/* A step in which no sequence has a row launches nothing: a grid may not be empty. */
+static void test_no_rows(void **)
+{
+    for (enum kern_dtype type : types) {
+        struct kern_kv kv = {nullptr, 0, 1, 64, type};
+        struct kern_attention a = {};
+        a.kv = &kv;
+        a.t = 2;
+        a.sequences = a.heads = a.length_max = 1;
+        kern_cuda_attention(check_device, &a);
+        check_no_faults();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_decode),
         cmocka_unit_test(test_prefill),
         cmocka_unit_test(test_question),
+        cmocka_unit_test(test_no_rows),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }
