@@ -12,9 +12,9 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define ROWS 512   /* of a call */
-#define AHEAD 4096 /* bytes of W that are asked for early, where a step is not worth its reading   \
-                    */
+#define ROWS 512 /* of a call */
+/* Bytes of W that are asked for early where a step is not worth its reading. */
+#define AHEAD 4096
 #define HALF 16
 #define STEP 64
 
