@@ -198,7 +198,8 @@ static void a_fork_that_thinks_otherwise_is_refused(void **state)
         struct paramem_chat *chat = NULL;
         (void)snprintf(text, sizeof text,
             "<|im_start|> multi_step_tool <tool_response> reasoning_content "
-            "You may call one or more functions {%%- if %s",
+            "You may call one or more functions {%%- if %s "
+            "{%%- if enable_thinking is defined and enable_thinking is false %%}",
             words[i]);
         assert_int_equal(recognise(text, &chat), expected[i]);
         paramem_chat_close(&chat);
