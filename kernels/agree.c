@@ -5,8 +5,10 @@
 #include <stdlib.h>
 
 /* Odd on purpose: a rest in every direction, and more than one tile of every level. Of blocks,
- * which have a K of their own, fewer rows. */
-enum { T = 37, N = 45, K = 150, BLOCKS_T = 9, BLOCKS_N = 21, BLOCKS_K = 256, WORKSPACE = 1 << 16 };
+ * which have a K of their own, fewer rows: so many that a level takes its tiles for many (16 and
+ * more), and so few that it does not. */
+enum { T = 37, N = 45, K = 150, WORKSPACE = 1 << 16 };
+enum { BLOCKS_T = 21, BLOCKS_T_FEW = 9, BLOCKS_N = 21, BLOCKS_K = 256 };
 
 struct numbers {
     float x[T * K], w[N * K], bias[N], want[T * N], got[T * N];
@@ -33,14 +35,13 @@ static bool close_enough(const float *want, const float *got, size_t count, floa
 }
 
 static bool run_linear(const struct kern_ops *ops, struct kern_pool *pool, enum kern_dtype dtype,
-    struct numbers *numbers, float *y)
+    struct numbers *numbers, size_t t, float *y)
 {
     struct kern_ctx ctx = {.ops = ops, .pool = pool, .threads = 1};
     struct kern_matrix *w = NULL;
     bool blocks = kern_dtype_block(dtype) > 1;
     const struct kern_part part = {blocks ? dtype : KERN_F32,
         blocks ? (const void *)numbers->blocks : numbers->w, blocks ? BLOCKS_N : N};
-    size_t t = blocks ? BLOCKS_T : T;
     if (kern_matrix_pack_parts(&ctx, dtype, &part, 1, blocks ? BLOCKS_K : K, &w, NULL) !=
         MEMOS_OK) {
         return false;
@@ -78,9 +79,11 @@ static bool blocks_agree(const struct kern_ops *ops, struct kern_pool *pool, str
     for (enum kern_dtype dtype = KERN_Q8_0; dtype <= KERN_Q6_K; dtype++) {
         float *want = n->want, *got = n->got;
         make_blocks(dtype, n->blocks);
-        if (!run_linear(&kern_ref_ops, pool, dtype, n, want) ||
-            !run_linear(ops, pool, dtype, n, got) ||
-            !close_enough(want, got, (size_t)BLOCKS_T * BLOCKS_N, 1e-3F)) {
+        if (!run_linear(&kern_ref_ops, pool, dtype, n, BLOCKS_T, want) ||
+            !run_linear(ops, pool, dtype, n, BLOCKS_T, got) ||
+            !close_enough(want, got, (size_t)BLOCKS_T * BLOCKS_N, 1e-3F) ||
+            !run_linear(ops, pool, dtype, n, BLOCKS_T_FEW, got) ||
+            !close_enough(want, got, (size_t)BLOCKS_T_FEW * BLOCKS_N, 1e-3F)) {
             return false;
         }
     }
@@ -90,8 +93,9 @@ static bool blocks_agree(const struct kern_ops *ops, struct kern_pool *pool, str
 static bool linear_agrees(
     const struct kern_ops *ops, struct kern_pool *pool, enum kern_dtype dtype, struct numbers *n)
 {
-    return run_linear(&kern_ref_ops, pool, dtype, n, n->want) &&
-           run_linear(ops, pool, dtype, n, n->got) && close_enough(n->want, n->got, T * N, 1e-3F);
+    return run_linear(&kern_ref_ops, pool, dtype, n, T, n->want) &&
+           run_linear(ops, pool, dtype, n, T, n->got) &&
+           close_enough(n->want, n->got, T * N, 1e-3F);
 }
 
 /* The weights' memory, read as codes of e4m3 and as float32: any bytes will do. */

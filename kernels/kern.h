@@ -122,6 +122,16 @@ void kern_memory(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
  * is queued after it wait for the copies queued before it. `host` from kern_host_alloc. */
 void kern_upload_beside(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
 void kern_copies_wait(struct kern_ctx *ctx);
+/* The other way: `count` pieces of `bytes` that lie so far apart there and here. They are copied
+ * when what was queued before is done, and have come when kern_sync returns; operations queued
+ * later run meanwhile. Into memory that is not from kern_host_alloc the call may wait for them. */
+struct kern_pieces {
+    void *host;
+    const void *device;
+    size_t host_stride, device_stride; /* at least bytes */
+    size_t bytes, count;
+};
+void kern_download_beside(struct kern_ctx *ctx, const struct kern_pieces *pieces);
 
 /* Record operations once and queue them all with one call later: what a decoding step of a given
  * batch does is always the same but for what lies in its memory. begin: false when this backend

@@ -167,6 +167,22 @@ void kern_copies_wait(struct kern_ctx *ctx)
     }
 }
 
+void kern_download_beside(struct kern_ctx *ctx, const struct kern_pieces *pieces)
+{
+    memos_assert(pieces->host_stride >= pieces->bytes && pieces->device_stride >= pieces->bytes);
+    if (pieces->bytes == 0 || pieces->count == 0) {
+        return;
+    }
+    if (device_of(ctx)) {
+        device_of(ctx)->download_beside(ctx, pieces);
+        return;
+    }
+    for (size_t i = 0; i < pieces->count; i++) {
+        memcpy((uint8_t *)pieces->host + i * pieces->host_stride,
+            (const uint8_t *)pieces->device + i * pieces->device_stride, pieces->bytes);
+    }
+}
+
 /* ---- recorded operations ------------------------------------------------------------------- */
 
 bool kern_graph_begin(struct kern_ctx *ctx)

@@ -71,6 +71,9 @@ struct kern_tile {
     const float *x_scales;
     const int32_t *x_sums;
     size_t x_groups;
+    /* What of W comes after this call, as many panels and numbers: to be asked for. NULL: nothing.
+     */
+    const void *next;
 };
 
 /* What a product makes of x (T, K) before its tiles: */
@@ -81,10 +84,12 @@ enum kern_form {
     KERN_FORM_I16, /* int8 codes, widened */
     KERN_FORM_U8,  /* int8 codes + 128 */
     KERN_FORM_I8,
-    /* Of 16 rows by 64 bytes of K, which lie together; one row of tiles after the other. x_bytes is
-     * that of 16 rows. */
+    /* Of 16 rows by 64 bytes of K, which lie together; all of a cut of K before the next cut, in it
+     * one row of tiles after the other, so that what a call reads is one run of memory. x_bytes is
+     * that of 16 rows of a cut. */
     KERN_FORM_BF16_TILES,
     KERN_FORM_I8_TILES,
+    KERN_FORM_I8_HALF_TILES, /* 32 bytes of K, a group of weights in blocks */
 };
 
 struct kern_tiles {
@@ -101,6 +106,8 @@ struct kern_ops {
     struct kern_layout f32, bf16, i8;   /* mandatory, as are the two of linear */
     const struct kern_tiles *tiles[3];  /* cpu's linear only: f32, bf16, i8 */
     const struct kern_tiles *blocks[4]; /* Q8_0, Q4_0, Q4_K, Q6_K; NULL: as in a file, for ref */
+    /* For 16 rows of x and more: the same layout of W and to the bit the same sums; NULL: none. */
+    const struct kern_tiles *wide_blocks[4];
     size_t (*linear_workspace_bytes)(const struct kern_matrix *w, size_t t);
     void (*linear)(struct kern_ctx *ctx, const struct kern_linear *a);
     /* Write these rows, and what pads them, where they belong. Any thread. */
@@ -168,6 +175,7 @@ struct kern_device {
     void (*memory)(struct kern_ctx *ctx, uint64_t *out_free, uint64_t *out_total);
     void (*upload_beside)(struct kern_ctx *ctx, void *device, const void *host, size_t bytes);
     void (*copies_wait)(struct kern_ctx *ctx);
+    void (*download_beside)(struct kern_ctx *ctx, const struct kern_pieces *pieces);
     bool (*graph_begin)(struct kern_ctx *ctx);
     enum memos_status (*graph_end)(
         struct kern_ctx *ctx, struct kern_graph **out_graph, struct memos_error *err);

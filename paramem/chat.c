@@ -24,7 +24,7 @@ struct known {
 static const struct known all_known[] = {
     {"qwen3", PARAMEM_FORM_QWEN3,
         {"multi_step_tool", "<tool_response>", "reasoning_content", "Youmaycalloneormorefunctions",
-            "loop.index0>ns.last_query_index"},
+            "loop.index0>ns.last_query_index%}"},
         {"strftime", "documents", "vision", "clear_thinking"}, {"<|im_start|>"}},
     {"qwen2.5", PARAMEM_FORM_QWEN25,
         {"{%-iftools%}", "Youmaycalloneormorefunctions", "<tool_response>",

@@ -281,6 +281,7 @@ void paramem_engine_destroy(struct paramem_engine **engine)
     running_sweep(old, NULL);
     waiting_sweep(old, NULL);
     engine_sampler_destroy(old);
+    engine_staging_release(old);
     paramem_forward_destroy(&old->forward);
     paramem_kv_destroy(&old->cache);
     void *const arrays[] = {old->live, old->slots_free, old->running, old->ids, old->positions,

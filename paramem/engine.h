@@ -26,6 +26,7 @@
 #ifndef PARAMEM_ENGINE_H
 #define PARAMEM_ENGINE_H
 
+#include "paramem/kv_cube.h"
 #include "paramem/model.h"
 #include "paramem/tokenizer.h"
 #include "proto/clock.h"
@@ -144,6 +145,46 @@ MEMOS_MUST_USE enum memos_status paramem_engine_step(
  * to one another. */
 MEMOS_MUST_USE enum memos_status paramem_engine_score(struct paramem_engine *engine,
     const uint32_t *ids, size_t count, size_t overlap, float *out, struct memos_error *err);
+
+/* ---- texts read once ----------------------------------------------------------------------- */
+
+/* Bytes of a capture (kv_cube.h) of so many tokens; 0: there is none of that type or length. */
+size_t paramem_engine_capture_bytes(
+    const struct paramem_engine *engine, size_t tokens, enum kern_dtype dtype);
+
+/* Read a text from the beginning of a context and keep its keys and values, as F32, F16, BF16 or
+ * E4M3: at most paramem_engine_context ids, of which none is taken out of the cache, for what is
+ * there was turned and rounded. memory: paramem_engine_capture_bytes, 256-byte aligned; on cuda
+ * from kern_host_alloc, or reading waits for every copy. *out views it; it has no checksums until
+ * paramem_kv_cube_seal. Runs at once, as paramem_engine_score does; what was read is in the cache
+ * afterwards. The first call on cuda makes room on the device: NO_MEMORY. */
+MEMOS_MUST_USE enum memos_status paramem_engine_capture(struct paramem_engine *engine,
+    const uint32_t *ids, size_t count, enum kern_dtype dtype, void *memory,
+    struct paramem_kv_cube *out, struct memos_error *err);
+
+struct paramem_attach {
+    const struct paramem_kv_cube *cube; /* of any type and backend; checked, if from outside */
+    size_t tokens_max;                  /* no more of it than these; 0: all */
+    bool pinned;                        /* its bytes are memory of kern_host_alloc */
+};
+
+struct paramem_attached {
+    size_t tokens; /* of its beginning that are in the cache now, whole pages */
+    size_t found;  /* of these, that were before */
+    uint64_t bytes_copied;
+};
+
+/* Put a capture's whole blocks into the cache, turned to their positions, where every prompt that
+ * begins with the same tokens finds them (cached_tokens), as far as it does; they go by age like
+ * other pages. As many as there is room for that no request has. The cube's memory is not needed
+ * afterwards. A capture as F32 gives what reading the text gives: to the bit where the backend is
+ * the same and (kern_linear) sums do not depend on a pass's rows. Others were rounded, and so is
+ * then what every such prompt is answered with: see paramem/README.md, "Texts read once".
+ *
+ * STALE: it is of another model. INVALID: the engine keeps no beginnings. CORRUPT: it is of this
+ * model, with another shape, or ids that it has not. NO_MEMORY, the first time. IO. */
+MEMOS_MUST_USE enum memos_status paramem_engine_attach(struct paramem_engine *engine,
+    const struct paramem_attach *attach, struct paramem_attached *out, struct memos_error *err);
 
 /* Tokens that a request of this engine may have, prompt and answer. */
 size_t paramem_engine_context(const struct paramem_engine *engine);

@@ -68,6 +68,20 @@ struct engine_sampled {
     size_t top;
 };
 
+/* What captures and attaching work in, made when first used. On the way between host and device a
+ * ring of pieces on both sides; `key` and `value` are float32 of one piece. */
+struct engine_staging {
+    void *device, *host; /* the ring; host memory only for cubes that are not pinned */
+    size_t ring_bytes;
+    void *numbers; /* on the device: (tokens_max, G, D) keys, then values */
+    size_t tokens_max;
+    void *words;          /* on the device: three arrays of `words_count` */
+    uint32_t *words_host; /* the same */
+    size_t words_count;
+    struct paramem_key *keys; /* of a cube's blocks in this cache */
+    uint32_t *fresh;          /* blocks that have a page to be filled */
+};
+
 struct paramem_engine {
     struct paramem_model *model;
     struct paramem_kv_cache *cache;
@@ -105,7 +119,8 @@ struct paramem_engine {
     struct paramem_pass pass;
 
     struct engine_sampler sampler;
-    uint32_t *score_pages;
+    struct engine_staging staging;
+    uint32_t *score_pages; /* of the text that is scored, captured or attached */
     struct paramem_engine_stats stats;
 };
 
@@ -131,6 +146,23 @@ bool engine_schedule(struct paramem_engine *engine);
 /* Let the youngest that runs wait again, without pages. */
 void engine_preempt(struct paramem_engine *engine);
 void engine_pages_release(struct paramem_engine *engine, struct engine_sequence *sequence);
+
+/* ---- engine_score.c ---- */
+
+/* Pages for `count` pages of a text into score_pages; requests that run give theirs, the youngest
+ * first. Back, from the last on. */
+void engine_pages_take(struct paramem_engine *engine, size_t count);
+void engine_pages_give(struct paramem_engine *engine, size_t count);
+/* Queue the rows `from` .. from + rows - 1 of the text that begins at ids, in score_pages. */
+void engine_chunk_run(struct paramem_engine *engine, const uint32_t *ids, size_t from, size_t rows,
+    const struct paramem_hooks *hooks);
+/* INVALID: the model has not all of them. */
+MEMOS_MUST_USE enum memos_status engine_ids_check(const struct paramem_engine *engine,
+    const uint32_t *ids, size_t count, struct memos_error *err);
+
+/* ---- engine_memory.c ---- */
+
+void engine_staging_release(struct paramem_engine *engine);
 
 /* ---- engine_sample.c ---- */
 

@@ -11,8 +11,7 @@ struct score {
     float *out;
 };
 
-/* Pages for a window; requests that run give theirs, the youngest first. */
-static void pages_take(struct paramem_engine *engine, size_t count)
+void engine_pages_take(struct paramem_engine *engine, size_t count)
 {
     while (paramem_kv_available(engine->cache) < count) {
         engine_preempt(engine);
@@ -22,15 +21,15 @@ static void pages_take(struct paramem_engine *engine, size_t count)
     }
 }
 
-static void pages_release(struct paramem_engine *engine, size_t count)
+void engine_pages_give(struct paramem_engine *engine, size_t count)
 {
     while (count > 0) {
         paramem_kv_release(engine->cache, engine->score_pages[--count]);
     }
 }
 
-/* Queue the rows `from` .. from + rows - 1 of the window that begins at ids. */
-static void chunk_run(struct paramem_engine *engine, const uint32_t *ids, size_t from, size_t rows)
+void engine_chunk_run(struct paramem_engine *engine, const uint32_t *ids, size_t from, size_t rows,
+    const struct paramem_hooks *hooks)
 {
     const uint32_t *table = engine->score_pages;
     float *unused = NULL;
@@ -48,7 +47,8 @@ static void chunk_run(struct paramem_engine *engine, const uint32_t *ids, size_t
         .starts = starts,
         .lengths = &length,
         .tables = &table,
-        .sequences = 1};
+        .sequences = 1,
+        .hooks = hooks};
     paramem_forward_run(engine->forward, &pass, &unused);
 }
 
@@ -81,7 +81,7 @@ static enum memos_status window_run(struct paramem_engine *engine, struct score 
     for (size_t from = 0; status == MEMOS_OK && from < length;) {
         size_t left = length - from;
         size_t rows = left < engine->tokens_step ? left : engine->tokens_step;
-        chunk_run(engine, score->ids + begin, from, rows);
+        engine_chunk_run(engine, score->ids + begin, from, rows, NULL);
         /* Row r tells of token begin + r + 1; those before `told` + 1 have been told. */
         size_t row = begin + from < score->told ? score->told - begin : from;
         size_t end = from + rows;
@@ -100,12 +100,24 @@ static enum memos_status window_run(struct paramem_engine *engine, struct score 
     return status;
 }
 
+enum memos_status engine_ids_check(
+    const struct paramem_engine *engine, const uint32_t *ids, size_t count, struct memos_error *err)
+{
+    size_t vocab = engine->model->config.vocab;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= vocab) {
+            return memos_fail(
+                err, MEMOS_INVALID, "token %zu is %u; the model has %zu tokens", i, ids[i], vocab);
+        }
+    }
+    return MEMOS_OK;
+}
+
 enum memos_status paramem_engine_score(struct paramem_engine *engine, const uint32_t *ids,
     size_t count, size_t overlap, float *out, struct memos_error *err)
 {
     struct score score = {.ids = ids, .count = count, .out = out};
-    size_t context = engine->context, vocab = engine->model->config.vocab;
-    enum memos_status status = MEMOS_OK;
+    size_t context = engine->context;
     struct memos_error own;
 
     if (engine->lost) {
@@ -116,18 +128,16 @@ enum memos_status paramem_engine_score(struct paramem_engine *engine, const uint
             "%zu tokens with an overlap of %zu; at least 2, and less than the context of %zu",
             count, overlap, context);
     }
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] >= vocab) {
-            return memos_fail(
-                err, MEMOS_INVALID, "token %zu is %u; the model has %zu tokens", i, ids[i], vocab);
-        }
+    enum memos_status status = engine_ids_check(engine, ids, count, err);
+    if (status != MEMOS_OK) {
+        return status;
     }
     for (size_t begin = 0; status == MEMOS_OK && score.told < count - 1;) {
         size_t length = count - begin < context ? count - begin : context;
         size_t pages = engine_pages_of(length);
-        pages_take(engine, pages);
+        engine_pages_take(engine, pages);
         status = window_run(engine, &score, begin, length, &own);
-        pages_release(engine, pages);
+        engine_pages_give(engine, pages);
         begin += length - overlap;
     }
     if (status != MEMOS_OK) {

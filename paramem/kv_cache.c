@@ -39,17 +39,17 @@ size_t paramem_kv_page_bytes(enum kern_dtype dtype, size_t layers, size_t heads,
     return layers * kern_kv_page_bytes(dtype, heads, head_dim);
 }
 
-static struct paramem_key root_of(const struct paramem_kv_options *options)
+struct paramem_key paramem_kv_root_of(const uint8_t fingerprint[32], enum kern_dtype dtype)
 {
     static const char purpose[] = "memos kv 1";
     struct paramem_key key;
-    uint8_t dtype = (uint8_t)options->dtype;
+    uint8_t type = (uint8_t)dtype;
     crypto_generichash_state state;
 
     (void)crypto_generichash_init(&state, NULL, 0, sizeof key.bytes);
     (void)crypto_generichash_update(&state, (const uint8_t *)purpose, sizeof purpose);
-    (void)crypto_generichash_update(&state, options->fingerprint, 32);
-    (void)crypto_generichash_update(&state, &dtype, 1);
+    (void)crypto_generichash_update(&state, fingerprint, 32);
+    (void)crypto_generichash_update(&state, &type, 1);
     (void)crypto_generichash_final(&state, key.bytes, sizeof key.bytes);
     return key;
 }
@@ -146,7 +146,7 @@ enum memos_status paramem_kv_create(const struct paramem_kv_options *options,
     cache->ctx = options->ctx;
     cache->pages_count = options->pages_count;
     cache->free = cache->kept = (struct list){.head = NONE, .tail = NONE};
-    cache->root = root_of(options);
+    cache->root = paramem_kv_root_of(options->fingerprint, options->dtype);
     enum memos_status status = tables_make(cache, options, err);
     if (status == MEMOS_OK) {
         status = memory_make(cache, options, err);
@@ -203,18 +203,25 @@ struct paramem_key paramem_kv_root(const struct paramem_kv_cache *cache)
 struct paramem_key paramem_kv_key(
     const struct paramem_key *before, const uint32_t ids[KERN_PAGE_TOKENS])
 {
+    return paramem_kv_key_of(before, ids, KERN_PAGE_TOKENS);
+}
+
+struct paramem_key paramem_kv_key_of(
+    const struct paramem_key *before, const uint32_t *ids, size_t count)
+{
     uint8_t text[PARAMEM_KEY_BYTES + KERN_PAGE_TOKENS * 4];
     struct paramem_key key;
     uint8_t *at = text + PARAMEM_KEY_BYTES;
 
+    memos_assert(count > 0 && count <= KERN_PAGE_TOKENS);
     memcpy(text, before->bytes, PARAMEM_KEY_BYTES);
-    for (size_t i = 0; i < KERN_PAGE_TOKENS; i++, at += 4) {
+    for (size_t i = 0; i < count; i++, at += 4) {
         at[0] = (uint8_t)ids[i];
         at[1] = (uint8_t)(ids[i] >> 8);
         at[2] = (uint8_t)(ids[i] >> 16);
         at[3] = (uint8_t)(ids[i] >> 24);
     }
-    (void)crypto_generichash(key.bytes, sizeof key.bytes, text, sizeof text, NULL, 0);
+    (void)crypto_generichash(key.bytes, sizeof key.bytes, text, (size_t)(at - text), NULL, 0);
     return key;
 }
 

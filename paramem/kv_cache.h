@@ -59,10 +59,15 @@ uint32_t paramem_kv_take(struct paramem_kv_cache *cache);
  * longer than what follows it, without which it is of use and not the other way round. */
 void paramem_kv_release(struct paramem_kv_cache *cache, uint32_t page);
 
-/* The key before the first page; the key of a page. */
+/* The key before the first page; the key of a page; of a page's first `count` tokens, at least one:
+ * the same when it is all. */
 struct paramem_key paramem_kv_root(const struct paramem_kv_cache *cache);
 struct paramem_key paramem_kv_key(
     const struct paramem_key *before, const uint32_t ids[KERN_PAGE_TOKENS]);
+struct paramem_key paramem_kv_key_of(
+    const struct paramem_key *before, const uint32_t *ids, size_t count);
+/* The root of every cache of that model and type. */
+struct paramem_key paramem_kv_root_of(const uint8_t fingerprint[32], enum kern_dtype dtype);
 /* Give a whole page in use its key. Nothing happens when another page has it. */
 void paramem_kv_name(struct paramem_kv_cache *cache, uint32_t page, const struct paramem_key *key);
 /* The page of this key, with one more user; false: there is none. */

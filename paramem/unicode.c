@@ -112,21 +112,10 @@ static void segment_add(struct segment *segment, uint32_t code)
     segment->marks[segment->count++] = (struct mark){code, class};
 }
 
-/* Compatibility decompositions that came after Unicode 9. */
+/* Has it a compatibility decomposition that is newer than the library's tables (Unicode 9)? */
 static bool compatible_later(uint32_t code)
 {
-    static const struct {
-        uint32_t first, last;
-    } later[] = {
-        {0x32FF, 0x32FF},
-        {0xA69C, 0xA69B},
-    };
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
-        if (code >= later[i].first && code <= later[i].last) {
-            return true;
-        }
-    }
-    return false;
+    return code == 0x32FF;
 }
 
 static void decompose(struct segment *segment, uint32_t code, bool compatible)

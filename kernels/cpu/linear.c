@@ -17,20 +17,21 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK_ROWS_MAX 256        /* of x */
+#define BLOCK_ROWS_MAX 512        /* of x */
 #define SPAN_PANELS 8             /* that go through the cuts of K together */
 #define CUT 256                   /* K is cut at multiples of it */
 #define PIECES_A_THREAD 4         /* so that a thread that is interrupted does not hold all up */
 #define SERIAL_FORM_NUMBERS 16384 /* fewer numbers of x are formed by one thread */
+#define FINISH_ROWS 16            /* that are finished before the next panel */
 #define GROUP 32                  /* numbers of x that share a scale, for weights in blocks */
-#define TILE_ROWS 16              /* of forms in tiles, and the bytes of a row */
+#define TILE_ROWS 16              /* of forms in tiles, and the bytes of a row (half: GROUP) */
 #define TILE_BYTES 64
 
 struct linear {
     const struct kern_linear *a;
     const struct kern_tiles *tiles;
     const char *x;  /* in the tiles' form */
-    size_t x_bytes; /* from row to row; from one 16 rows to the next of forms in tiles */
+    size_t x_bytes; /* from row to row; unused by forms in tiles */
     float *scales;  /* (T, groups) of x, for codes */
     int32_t *sums;  /* of x's codes, for blocks: (T, groups), of Q6_K (T, 2 groups) */
     size_t groups;
@@ -47,7 +48,8 @@ static bool in_blocks(const struct kern_matrix *w)
 
 static bool in_tiles(enum kern_form form)
 {
-    return form == KERN_FORM_BF16_TILES || form == KERN_FORM_I8_TILES;
+    return form == KERN_FORM_BF16_TILES || form == KERN_FORM_I8_TILES ||
+           form == KERN_FORM_I8_HALF_TILES;
 }
 
 static size_t form_bytes(enum kern_form form)
@@ -63,16 +65,19 @@ static size_t form_bytes(enum kern_form form)
     case KERN_FORM_U8:
     case KERN_FORM_I8:
     case KERN_FORM_I8_TILES:
+    case KERN_FORM_I8_HALF_TILES:
         break;
     }
     return 1;
 }
 
-/* NULL: ref multiplies. */
-static const struct kern_tiles *tiles_of(const struct kern_matrix *w)
+/* For t rows of x. NULL: ref multiplies. */
+static const struct kern_tiles *tiles_of(const struct kern_matrix *w, size_t t)
 {
     if (in_blocks(w)) {
-        return w->ops->blocks[w->dtype - KERN_Q8_0];
+        size_t i = w->dtype - KERN_Q8_0;
+        return t >= TILE_ROWS && w->ops->wide_blocks[i] ? w->ops->wide_blocks[i]
+                                                        : w->ops->blocks[i];
     }
     return w->ops->tiles[w->dtype == KERN_F32 ? 0 : w->dtype == KERN_BF16 ? 1 : 2];
 }
@@ -98,7 +103,7 @@ static size_t scales_bytes(const struct kern_matrix *w, size_t t)
 
 size_t kern_cpu_linear_workspace_bytes(const struct kern_matrix *w, size_t t)
 {
-    const struct kern_tiles *tiles = tiles_of(w);
+    const struct kern_tiles *tiles = tiles_of(w, t);
     if (!tiles) {
         return kern_ref_linear_workspace_bytes(w, t);
     }
@@ -108,15 +113,25 @@ size_t kern_cpu_linear_workspace_bytes(const struct kern_matrix *w, size_t t)
 
 /* ---- x in the tiles' form ------------------------------------------------------------------ */
 
-/* Where number k of row t lies in the workspace. */
-static char *formed_at(const struct linear *l, size_t t, size_t k)
+/* From row to row of x in the cut that begins at k, in bytes; of forms in tiles from one 16 rows to
+ * the next. */
+static size_t cut_bytes(const struct linear *l, size_t k)
+{
+    size_t left = l->a->w->k_padded - k, count = left < l->cut ? left : l->cut;
+    return in_tiles(l->tiles->form) ? count * form_bytes(l->tiles->form) * TILE_ROWS : l->x_bytes;
+}
+
+/* Where number k of row t lies, from the start of x. Forms in tiles: KERN_FORM_BF16_TILES. */
+static size_t formed_at(const struct linear *l, size_t t, size_t k)
 {
     size_t bytes = form_bytes(l->tiles->form);
     if (in_tiles(l->tiles->form)) {
-        return (char *)l->a->workspace + t / TILE_ROWS * l->x_bytes + k * bytes * TILE_ROWS +
-               t % TILE_ROWS * TILE_BYTES;
+        size_t first = k / l->cut * l->cut;
+        size_t row_bytes = l->tiles->form == KERN_FORM_I8_HALF_TILES ? GROUP : TILE_BYTES;
+        return first * bytes * kern_up(l->a->t, TILE_ROWS) + t / TILE_ROWS * cut_bytes(l, first) +
+               (k - first) * bytes * TILE_ROWS + t % TILE_ROWS * row_bytes;
     }
-    return (char *)l->a->workspace + t * l->x_bytes + k * bytes;
+    return t * l->x_bytes + k * bytes;
 }
 
 static void form_bf16(const float *x, size_t k, size_t k_padded, bool wide, void *out)
@@ -174,7 +189,8 @@ static void form_codes(
 /* A row, by what lies together: all of it, or a row of each tile. */
 static void form_row(const struct linear *l, size_t t)
 {
-    const struct kern_matrix *w = l->a->w;
+    const struct kern_linear *a = l->a;
+    const struct kern_matrix *w = a->w;
     enum kern_form form = l->tiles->form;
     size_t run = in_tiles(form) ? TILE_BYTES / form_bytes(form) : w->k_padded;
     bool wide = form == KERN_FORM_ROUNDED, from_bf16 = l->a->x_dtype == KERN_BF16;
@@ -187,7 +203,7 @@ static void form_row(const struct linear *l, size_t t)
     }
     for (size_t k = 0; k < w->k_padded; k += run) {
         size_t left = w->k > k ? w->k - k : 0, count = left < run ? left : run;
-        char *out = formed_at(l, t, k);
+        char *out = (char *)a->workspace + formed_at(l, t, k);
         if (w->dtype == KERN_I8) {
             form_codes(x + k, count, run, form, factor, out);
         } else if (from_bf16) {
@@ -227,8 +243,8 @@ static void form_groups(const struct linear *l, size_t t)
     for (size_t g = 0; g < l->groups; g++) {
         size_t k = g * GROUP, at = t * l->groups + g;
         int32_t sums[2];
-        l->scales[at] =
-            form_group(k < w->k ? x + k : zeros, l->tiles->form, formed_at(l, t, k), sums);
+        char *out = (char *)l->a->workspace + formed_at(l, t, k);
+        l->scales[at] = form_group(k < w->k ? x + k : zeros, l->tiles->form, out, sums);
         if (w->dtype == KERN_Q6_K) {
             memcpy(&l->sums[2 * at], sums, sizeof sums);
         } else {
@@ -261,7 +277,7 @@ static void form(struct kern_ctx *ctx, struct linear *l)
     const struct kern_linear *a = l->a;
     const struct kern_matrix *w = a->w;
     enum kern_form form = l->tiles->form;
-    l->x_bytes = w->k_padded * form_bytes(form) * (in_tiles(form) ? TILE_ROWS : 1);
+    l->x_bytes = w->k_padded * form_bytes(form);
     if (form == KERN_FORM_PLAIN ||
         (form == KERN_FORM_BF16 && a->x_dtype == KERN_BF16 && w->k == w->k_padded)) {
         l->x = (const char *)a->x;
@@ -420,29 +436,33 @@ static void finish_panel(
 
 /* ---- sharing out --------------------------------------------------------------------------- */
 
+static const char *w_at(const struct linear *l, size_t panel, size_t k)
+{
+    return (const char *)l->a->w->data + panel * l->a->w->panel_bytes +
+           k / l->tiles->layout.pad * l->layout_bytes;
+}
+
 /* Rows row .. row + rows - 1 of x by numbers k .. k + count - 1 of one or two panels. */
 static void run_tiles(const struct linear *l, size_t row, size_t rows, size_t panel, size_t panels,
-    size_t k, size_t count, float *sums)
+    size_t k, size_t count, const void *next, float *sums)
 {
     const struct kern_matrix *w = l->a->w;
-    size_t bytes = form_bytes(l->tiles->form), group = w->dtype == KERN_Q6_K ? 16 : GROUP;
-    bool tiled = in_tiles(l->tiles->form);
+    size_t group = w->dtype == KERN_Q6_K ? 16 : GROUP;
     /* Tiles of even height: with four rows and eight, eight is two times four. */
     size_t tiles = (rows + l->tiles->rows_max - 1) / l->tiles->rows_max;
     for (size_t i = 0, done = 0; i < tiles; i++) {
         size_t height = (rows - done) / (tiles - i), t = row + done;
         struct kern_tile tile = {
-            .x = tiled ? l->x + t / TILE_ROWS * l->x_bytes + k * bytes * TILE_ROWS
-                       : l->x + t * l->x_bytes + k * bytes,
-            .x_bytes = l->x_bytes,
-            .w = (const char *)w->data + panel * w->panel_bytes +
-                 k / l->tiles->layout.pad * l->layout_bytes,
+            .x = l->x + formed_at(l, t, k),
+            .x_bytes = cut_bytes(l, k),
+            .w = w_at(l, panel, k),
             .panel_bytes = w->panel_bytes,
             .k = count,
             .rows = height,
             .panels = panels,
             .sums = sums + done * KERN_TILE_COLUMNS,
             .add = k > 0,
+            .next = next,
         };
         if (in_blocks(w)) {
             tile.x_groups = l->groups;
@@ -454,21 +474,32 @@ static void run_tiles(const struct linear *l, size_t row, size_t rows, size_t pa
     }
 }
 
-/* The panels of a span, two beside each other in sums. */
+/* The panels of a span, two beside each other in sums. What a call reads of W comes from memory:
+ * the call before asks for it. */
 static void linear_span(
     const struct linear *l, size_t row, size_t rows, size_t panel, size_t panels, float *sums)
 {
     size_t k_padded = l->a->w->k_padded, step = l->tiles->panels_max;
+    size_t panels_all = (l->a->w->n + KERN_PANEL - 1) / KERN_PANEL;
     for (size_t k = 0; k < k_padded; k += l->cut) {
         size_t count = k_padded - k < l->cut ? k_padded - k : l->cut;
+        bool last = k + count == k_padded;
         for (size_t i = 0; i < panels; i += step) {
+            const void *next = i + step < panels             ? w_at(l, panel + i + step, k)
+                               : !last                       ? w_at(l, panel, k + count)
+                               : panel + panels < panels_all ? w_at(l, panel + panels, 0)
+                                                             : NULL;
             run_tiles(l, row, rows, panel + i, panels - i < step ? panels - i : step, k, count,
-                sums + i / 2 * rows * KERN_TILE_COLUMNS + i % 2 * KERN_PANEL);
+                next, sums + i / 2 * rows * KERN_TILE_COLUMNS + i % 2 * KERN_PANEL);
         }
     }
-    for (size_t i = 0; i < panels; i++) {
-        finish_panel(
-            l, panel + i, row, rows, sums + i / 2 * rows * KERN_TILE_COLUMNS + i % 2 * KERN_PANEL);
+    /* By some rows: y is written by more than a line at a time. */
+    for (size_t r = 0; r < rows; r += FINISH_ROWS) {
+        size_t some = rows - r < FINISH_ROWS ? rows - r : FINISH_ROWS;
+        for (size_t i = 0; i < panels; i++) {
+            size_t at = (i / 2 * rows + r) * KERN_TILE_COLUMNS + i % 2 * KERN_PANEL;
+            finish_panel(l, panel + i, row + r, some, sums + at);
+        }
     }
 }
 
@@ -505,15 +536,15 @@ static void divide_rows(struct linear *l)
 
 void kern_cpu_linear(struct kern_ctx *ctx, const struct kern_linear *a)
 {
-    struct linear l = {.a = a, .tiles = tiles_of(a->w)};
+    struct linear l = {.a = a, .tiles = tiles_of(a->w, a->t)};
     size_t panels = (a->w->n + KERN_PANEL - 1) / KERN_PANEL;
     if (!l.tiles) {
         kern_ref_linear(ctx, a);
         return;
     }
     l.layout_bytes = kern_ops_layout(a->w->ops, a->w->dtype).bytes;
-    form(ctx, &l);
     divide_rows(&l);
+    form(ctx, &l);
     size_t wanted = ctx->threads == 1 ? 1 : PIECES_A_THREAD * ctx->threads;
     l.chunks = (wanted + l.blocks - 1) / l.blocks;
     l.chunk_panels = kern_up((panels + l.chunks - 1) / l.chunks, KERN_TILE_PANELS);

@@ -12,10 +12,9 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define ROWS 256 /* of a call */
-#define AHEAD                                                                                      \
-    4096 /* bytes of W that are asked for early, where a step is not worth its reading             \
-          */
+#define ROWS 512 /* of a call */
+/* Bytes of W that are asked for early where a step is not worth its reading. */
+#define AHEAD 4096
 #define HALF 16
 #define STEP 64
 
@@ -38,6 +37,8 @@ static void configure(size_t rows)
     /* A register without rows would not be valid, and is not used. */
     config.rows[2] = config.rows[3] = config.rows[5] = (uint8_t)(lower > 0 ? lower : 1);
     config.rows[6] = config.rows[7] = HALF;
+    /* GCC's intrinsic names the first eight bytes only: without this it may leave the rest out. */
+    __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
 }
 
@@ -46,6 +47,10 @@ struct part {
     const char *x, *w;
     char *sums;
     bool lower, right, add, ahead;
+    /* Of the lines of both panels that a step of the next call reads, those that a step of this
+     * part asks for. */
+    const char *next;
+    size_t next_lines;
 };
 
 #define STRIDE (KERN_TILE_COLUMNS * sizeof(float))
@@ -92,6 +97,18 @@ static inline void ask(const char *w)
     }
 }
 
+/* Into the second cache: the first holds the panels at hand. */
+static inline void ask_next(const struct part *p, size_t panel_bytes, size_t at)
+{
+    const char *next = p->next + at * HALF;
+    for (size_t i = 0; i < p->next_lines; i++) {
+        _mm_prefetch(next + i * STEP, _MM_HINT_T1);
+        if (p->right) {
+            _mm_prefetch(next + panel_bytes + i * STEP, _MM_HINT_T1);
+        }
+    }
+}
+
 /* The two types differ in the instruction alone, which must name its registers. Sums of a row do
  * not depend on what other rows and panels there are. */
 #define RUN(name, multiply, bytes)                                                                 \
@@ -102,6 +119,8 @@ static inline void ask(const char *w)
         for (size_t at = 0; at < t->k * (bytes); at += STEP) {                                     \
             if (p->ahead) {                                                                        \
                 ask(w);                                                                            \
+            } else {                                                                               \
+                ask_next(p, t->panel_bytes, at);                                                   \
             }                                                                                      \
             _tile_loadd(4, x, STEP);                                                               \
             _tile_loadd(6, w, STEP);                                                               \
@@ -124,7 +143,10 @@ static inline void ask(const char *w)
     }                                                                                              \
     static void name(const struct kern_tile *t)                                                    \
     {                                                                                              \
+        size_t parts = (t->rows + 2 * HALF - 1) / (2 * HALF);                                      \
+        size_t lines = t->next ? (HALF + parts - 1) / parts : 0;                                   \
         for (size_t row = 0; row < t->rows; row += 2 * HALF) {                                     \
+            size_t line = row / (2 * HALF) * lines;                                                \
             size_t rows = t->rows - row < 2 * HALF ? t->rows - row : 2 * HALF;                     \
             const struct part part = {                                                             \
                 .x = (const char *)t->x + row / HALF * t->x_bytes,                                 \
@@ -134,6 +156,8 @@ static inline void ask(const char *w)
                 .right = t->panels > 1,                                                            \
                 .add = t->add,                                                                     \
                 .ahead = t->rows <= HALF,                                                          \
+                .next = t->next ? (const char *)t->next + line * STEP : NULL,                      \
+                .next_lines = line < HALF ? lines : 0,                                             \
             };                                                                                     \
             if (row == 0 || rows < 2 * HALF) {                                                     \
                 configure(rows);                                                                   \
@@ -153,7 +177,7 @@ const struct kern_tiles kern_cpu_bf16_amx = {
     .rows_max = ROWS,
     .panels_max = 2,
     .block_rows = ROWS,
-    .block_bytes = 256 << 10, /* a cut is 512 bf16: two panels of that are 32 KiB */
+    .block_bytes = 512 << 10, /* a cut is 512 bf16: two panels of that are 32 KiB */
 };
 const struct kern_tiles kern_cpu_i8_amx = {
     .run = run_i8,
@@ -162,5 +186,5 @@ const struct kern_tiles kern_cpu_i8_amx = {
     .rows_max = ROWS,
     .panels_max = 2,
     .block_rows = ROWS,
-    .block_bytes = 256 << 10, /* a cut is 512 bf16: two panels of that are 32 KiB */
+    .block_bytes = 512 << 10, /* a cut is 512 bf16: two panels of that are 32 KiB */
 };

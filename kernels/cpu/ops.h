@@ -98,5 +98,6 @@ extern const struct kern_tiles kern_cpu_f32_avx512, kern_cpu_bf16_avx512, kern_c
 extern const struct kern_tiles kern_cpu_q8_0_avx512, kern_cpu_q4_0_avx512, kern_cpu_q4_k_avx512,
     kern_cpu_q6_k_avx512;
 extern const struct kern_tiles kern_cpu_bf16_amx, kern_cpu_i8_amx;
+extern const struct kern_tiles kern_cpu_q8_0_amx, kern_cpu_q4_0_amx, kern_cpu_q4_k_amx;
 
 #endif

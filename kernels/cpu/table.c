@@ -113,6 +113,11 @@ static void fill(void)
     amx.name = "cpu/amx";
     amx.tiles[1] = &kern_cpu_bf16_amx;
     amx.tiles[2] = &kern_cpu_i8_amx;
+    if (amx.blocks[0] == &kern_cpu_q8_0_avx512) {
+        amx.wide_blocks[0] = &kern_cpu_q8_0_amx;
+        amx.wide_blocks[1] = &kern_cpu_q4_0_amx;
+        amx.wide_blocks[2] = &kern_cpu_q4_k_amx;
+    }
     set_layouts(&amx);
 }
 

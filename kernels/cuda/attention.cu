@@ -19,7 +19,7 @@ void kern_cuda_attention(struct kern_ctx *ctx, const struct kern_attention *a)
         a->out_dtype == KERN_BF16, a->query_stride % 4 == 0 && lies_wide(a->query, 16),
         (unsigned)kern_cuda_attention_pieces(a->length_max), (float *)a->workspace};
     size_t group = a->heads / a->kv->heads;
-    if (a->t == 0 || a->sequences == 0) {
+    if (a->t == 0 || a->sequences == 0 || a->rows_max == 0) {
         return;
     }
     if (a->rows_max == 1 && kern_cuda_attention_decodes(a->kv->dtype, a->kv->head_dim, group)) {

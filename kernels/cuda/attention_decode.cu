@@ -1,9 +1,9 @@
 /* Attention of one row of each sequence with the tensor cores, for caches of f16, bf16 and e4m3:
  * bound by reading the cache, once for all query heads that share a key head (at most 16: the rows
  * of a tile). Flash-Decoding's split (Dao, Haziza, Massa and Sizov, 2023): the tokens of a sequence
- * are cut in pieces of at least 256, at most 64 of them, whose sums a second kernel brings
- * together. How a sequence is cut depends on its length alone, so that a row's numbers do not
- * depend on the other sequences.
+ * are cut in pieces of at least 128, at most 48 of them (with 8 key heads a wave of blocks on 132
+ * multiprocessors), whose sums a second kernel brings together. How a sequence is cut depends on
+ * its length alone, so that a row's numbers do not depend on the other sequences.
  *
  * Blocks stay and take pieces by turns: how many there are is known on the device only, and a
  * recorded launch must fit every step. A warp goes through every fourth 16 tokens of a piece, with
@@ -23,8 +23,9 @@ enum {
     THREADS = 32 * WARPS,
     ROWS = 16,
     KEYS = 16, /* of a step of a warp */
-    PIECE = 256,
-    PIECES_MAX = 64,
+    PIECE = 128,
+    PIECES_MAX = 48,
+    STEP = WARPS * KEYS, /* tokens of a step of all warps */
 };
 
 #define LOG2_E 1.4426950408889634F
@@ -44,7 +45,7 @@ __device__ __forceinline__ cut cut_of(const attention_view &a, unsigned length)
         c.end = s.end;
         c.start = s.first / KERN_PAGE_TOKENS * KERN_PAGE_TOKENS;
         unsigned span = c.end - c.start, least = (span + PIECES_MAX - 1) / PIECES_MAX;
-        least = (least + KERN_PAGE_TOKENS - 1) / KERN_PAGE_TOKENS * KERN_PAGE_TOKENS;
+        least = (least + STEP - 1) / STEP * STEP;
         c.tokens = least > PIECE ? least : (unsigned)PIECE;
         c.count = (span + c.tokens - 1) / c.tokens;
     }
@@ -76,23 +77,22 @@ template <enum kern_dtype TYPE> __device__ __forceinline__ unsigned place_of(uns
     return TYPE == KERN_E4M3 ? d / 16 * 16 + (i / 2 * 8) + 2 * t + i % 2 : d;
 }
 
-/* Begin to copy the 16 tokens from `token` on. */
+/* Begin to copy the 16 tokens from `token` on, which lie in `page`. */
 template <enum kern_dtype TYPE, int D>
-__device__ __forceinline__ void copy_step(const attention_view &a, unsigned sequence,
+__device__ __forceinline__ void copy_step(const attention_view &a, unsigned char *page,
     unsigned kv_head, const cut &c, unsigned token, unsigned char *to)
 {
     typedef shape<TYPE, D> s;
-    enum { CHUNKS = s::BYTES / 16, STEP = 32 / CHUNKS > 0 ? 32 / CHUNKS : 1, WIDE = CHUNKS > 32 };
+    enum { CHUNKS = s::BYTES / 16, AT_ONCE = 32 / CHUNKS, WIDE = CHUNKS > 32 };
     static_assert(!WIDE, "a row is at most 512 bytes");
     unsigned lane = threadIdx.x % 32, chunk = lane % CHUNKS;
-    unsigned char *page = page_of(a, sequence, token / KERN_PAGE_TOKENS);
     unsigned place = token % KERN_PAGE_TOKENS;
     const unsigned char *keys =
         page + ((size_t)kv_head * KERN_PAGE_TOKENS + place) * s::BYTES + chunk * 16;
     const unsigned char *values = keys + (size_t)a.kv.heads * KERN_PAGE_TOKENS * s::BYTES;
 #pragma unroll
-    for (int i = 0; i < KEYS / STEP; i++) {
-        unsigned row = lane / CHUNKS + i * STEP;
+    for (int i = 0; i < KEYS / AT_ONCE; i++) {
+        unsigned row = lane / CHUNKS + i * AT_ONCE;
         bool real = token + row >= c.first && token + row < c.end;
         unsigned at = chunk_at<s::BYTES>(row, chunk);
         tile_copy(to + at, real ? keys + row * s::BYTES : page, real);
@@ -256,14 +256,22 @@ __device__ __forceinline__ void run_piece(const attention_view &a, const piece &
     token += threadIdx.x / 32 * KEYS;
     *s = {};
     s->most[0] = s->most[1] = -INFINITY;
+    /* Where a page lies is asked for a step before it is copied from. */
+    unsigned char *page = token < end ? page_of(a, p.sequence, token / KERN_PAGE_TOKENS) : nullptr;
+    unsigned char *next =
+        token + STEP < end ? page_of(a, p.sequence, (token + STEP) / KERN_PAGE_TOKENS) : nullptr;
     if (token < end) {
-        copy_step<TYPE, D>(a, p.sequence, p.kv_head, p.c, token, memory);
+        copy_step<TYPE, D>(a, page, p.kv_head, p.c, token, memory);
     }
     tile_commit();
-    for (; token < end; token += WARPS * KEYS) {
-        if (token + WARPS * KEYS < end) {
-            copy_step<TYPE, D>(a, p.sequence, p.kv_head, p.c, token + WARPS * KEYS,
-                memory + (stage ^ 1) * sh::STAGE);
+    for (; token < end; token += STEP) {
+        page = next;
+        if (token + 2 * STEP < end) {
+            next = page_of(a, p.sequence, (token + 2 * STEP) / KERN_PAGE_TOKENS);
+        }
+        if (token + STEP < end) {
+            copy_step<TYPE, D>(
+                a, page, p.kv_head, p.c, token + STEP, memory + (stage ^ 1) * sh::STAGE);
         }
         tile_commit();
         tile_wait<1>();
@@ -341,8 +349,10 @@ __device__ __forceinline__ void count_pieces(const attention_view &a, uint32_t *
     if (threadIdx.x < 32) {
         for (unsigned b = 0; b < a.sequences; b += 32) {
             unsigned count = 0;
-            if (b + lane < a.sequences && a.starts[b + lane] < a.starts[b + lane + 1]) {
-                count = cut_of(a, a.lengths[b + lane]).count * a.kv.heads;
+            if (b + lane < a.sequences) { /* three loads at once, not one after the other */
+                uint32_t start = a.starts[b + lane], end = a.starts[b + lane + 1];
+                unsigned pieces = cut_of(a, a.lengths[b + lane]).count * a.kv.heads;
+                count = start < end ? pieces : 0;
             }
             unsigned sum = count;
 #pragma unroll
@@ -415,29 +425,40 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 3)
     }
 }
 
-/* A block is a head of a sequence. */
+/* A block is a head of a sequence; a thread a number of it. A warp's lanes have a piece's weight,
+ * or two. */
 __global__ void __launch_bounds__(256) attention_merge_kernel(attention_view a)
 {
     unsigned b = blockIdx.x / a.heads, head = blockIdx.x % a.heads, d = threadIdx.x;
-    unsigned width = a.kv.head_dim + 2;
+    unsigned lane = threadIdx.x % 32, width = a.kv.head_dim + 2;
+    size_t step = (size_t)a.heads * width;
     kern_start_next();
     kern_wait_before();
+    uint32_t start = a.starts[b], end = a.starts[b + 1];
     unsigned count = cut_of(a, a.lengths[b]).count;
-    if (count == 1 || a.starts[b] == a.starts[b + 1] || d >= a.kv.head_dim) {
+    if (count == 1 || start == end) {
         return;
     }
     const float *from = a.partial + ((size_t)b * a.pieces_max * a.heads + head) * width;
-    float top = -INFINITY, sum = 0, all = 0;
-    for (unsigned i = 0; i < count; i++) {
-        top = fmaxf(top, from[(size_t)i * a.heads * width]);
+    float most[2] = {-INFINITY, -INFINITY}, by[2], sum = 0, all = 0;
+    static_assert(PIECES_MAX <= 64, "a lane has two pieces at most");
+#pragma unroll
+    for (unsigned j = 0; j < 2; j++) {
+        most[j] = lane + 32 * j < count ? from[(lane + 32 * j) * step] : -INFINITY;
     }
-    for (unsigned i = 0; i < count; i++) {
-        const float *one = from + (size_t)i * a.heads * width;
-        float by = tile_exp2(one[0] - top);
-        sum += by * one[2 + d];
-        all += by * one[1];
+    float top = warp_max(fmaxf(most[0], most[1]));
+#pragma unroll
+    for (unsigned j = 0; j < 2; j++) {
+        by[j] = lane + 32 * j < count ? tile_exp2(most[j] - top) : 0.0F;
+        all += lane + 32 * j < count ? by[j] * from[(lane + 32 * j) * step + 1] : 0.0F;
     }
-    attention_put(a, a.starts[b], head, d, sum / all);
+    all = warp_sum(all);
+#pragma unroll 8
+    for (unsigned i = 0; i < count; i++) {
+        sum +=
+            __shfl_sync(KERN_WARP, i < 32 ? by[0] : by[1], (int)(i % 32)) * from[i * step + 2 + d];
+    }
+    attention_put(a, start, head, d, sum / all);
 }
 
 template <enum kern_dtype TYPE, int D> void launch(struct kern_ctx *ctx, const attention_view &a)
@@ -449,8 +470,8 @@ template <enum kern_dtype TYPE, int D> void launch(struct kern_ctx *ctx, const a
     KERN_LAUNCH_CHAINED(ctx, (attention_decode_kernel<TYPE, D>),
         dim3((unsigned)(items < blocks ? items : blocks)), dim3(THREADS), shared, a);
     if (a.pieces_max > 1) {
-        KERN_LAUNCH_CHAINED(ctx, attention_merge_kernel, dim3(a.sequences * a.heads),
-            dim3((D + 31) / 32 * 32), 0, a);
+        KERN_LAUNCH_CHAINED(
+            ctx, attention_merge_kernel, dim3(a.sequences * a.heads), dim3(D), 0, a);
     }
 }
 

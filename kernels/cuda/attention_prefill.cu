@@ -62,7 +62,8 @@ __device__ bool place_of(const attention_view &a, unsigned m, place *p)
     return true;
 }
 
-/* Begin to copy keys (or values) key .. key + 63 of the block's head. */
+/* Begin to copy keys (or values) key .. key + 63 of the block's head; codes are followed by their
+ * scales. */
 template <enum kern_dtype TYPE, int D>
 __device__ __forceinline__ void copy_tile(
     const attention_view &a, const place &p, unsigned key, bool values, unsigned char *to)
@@ -86,33 +87,44 @@ __device__ __forceinline__ void copy_tile(
             tile_copy(to + at, real ? page + row * BYTES + chunk * 16 : page, real);
         }
     }
+    if (TYPE == KERN_E4M3 && threadIdx.x < KEYS / 4) { /* four scales a thread */
+        unsigned first = key + threadIdx.x * 4, some = first < p.key_end ? p.key_end - first : 0;
+        unsigned char *page = a.kv.pages;
+        if (some > 0 && first + 4 > p.key_first) {
+            page = page_of(a, p.sequence, first / KERN_PAGE_TOKENS);
+        } else {
+            some = 0;
+        }
+        const float *scales = kv_scales(a.kv, page) +
+                              ((values ? a.kv.heads : 0) + p.kv_head) * KERN_PAGE_TOKENS +
+                              first % KERN_PAGE_TOKENS;
+        tile_copy_some(to + KEYS * D + threadIdx.x * 16, scales, (some < 4 ? some : 4) * 4);
+    }
     tile_commit();
 }
 
 /* Codes to f16, times their scales. Between barriers. */
 template <int D>
-__device__ __forceinline__ void widen_tile(const attention_view &a, const place &p, unsigned key,
-    bool values, const unsigned char *codes, unsigned char *to)
+__device__ __forceinline__ void widen_tile(
+    const place &p, unsigned key, const unsigned char *codes, unsigned char *to)
 {
+    const float *scales = (const float *)(codes + KEYS * D);
     for (unsigned i = threadIdx.x; i < KEYS * D / 16; i += THREADS) {
         unsigned row = i / (D / 16), at = i % (D / 16);
         bool real = key + row >= p.key_first && key + row < p.key_end;
-        float scale = 0;
-        if (real) {
-            unsigned char *page = page_of(a, p.sequence, (key + row) / KERN_PAGE_TOKENS);
-            scale =
-                kv_scales(a.kv, page)[((values ? a.kv.heads : 0) + p.kv_head) * KERN_PAGE_TOKENS +
-                                      (key + row) % KERN_PAGE_TOKENS];
+        float scale = real ? scales[row] : 0.0F;
+        uint4 four = *(const uint4 *)(codes + row * D + at * 16);
+        uint32_t words[4] = {four.x, four.y, four.z, four.w}, out[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            uint32_t pair = tile_e4m3_pair(words[j / 2] >> (j % 2 * 16));
+            out[j] = tile_pair<KERN_F16>(
+                f16_value((uint16_t)pair) * scale, f16_value((uint16_t)(pair >> 16)) * scale);
         }
-        numbers<16> x = load_numbers<KERN_E4M3, 16>(codes, row * D + at * 16);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            numbers<8> y;
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                y.at[j] = x.at[half * 8 + j] * scale;
-            }
-            store_numbers<KERN_F16, 8>(to + tile_at<D>(row, at * 2 + half), 0, y);
+            *(uint4 *)(to + tile_at<D>(row, at * 2 + half)) =
+                make_uint4(out[4 * half], out[4 * half + 1], out[4 * half + 2], out[4 * half + 3]);
         }
     }
 }
@@ -145,13 +157,10 @@ __device__ __forceinline__ void fill_queries(
 template <int D, int MT> struct sums {
     float out[MT][D / 8][4];
     float most[MT][2], total[MT][2];
-    unsigned first[MT][2], end[MT][2]; /* the tokens that its rows see */
 };
 
-template <int D, int MT>
-__device__ __forceinline__ void begin(const attention_view &a, const place &p, sums<D, MT> *s)
+template <int D, int MT> __device__ __forceinline__ void begin(sums<D, MT> *s)
 {
-    unsigned g = threadIdx.x % 32 / 4;
 #pragma unroll
     for (int m = 0; m < MT; m++) {
 #pragma unroll
@@ -163,13 +172,6 @@ __device__ __forceinline__ void begin(const attention_view &a, const place &p, s
         }
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            unsigned row = (p.index + (threadIdx.x / 32 * MT + m) * 16 + i * 8 + g) / p.group;
-            seen see = {0, 0};
-            if (row < p.rows && p.length > 0) {
-                see = seen_by(a, p.length, p.rows - row);
-            }
-            s->first[m][i] = see.first;
-            s->end[m][i] = see.end;
             s->most[m][i] = -INFINITY;
             s->total[m][i] = 0;
         }
@@ -211,13 +213,39 @@ __device__ __forceinline__ void score(
     }
 }
 
+/* Scores of tokens that a row does not see are nothing. Most tiles do not need it. */
+template <int MT>
+__device__ __forceinline__ void mask(
+    const attention_view &a, const place &p, float scores[MT][KEYS / 8][4], unsigned key)
+{
+    unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int m = 0; m < MT; m++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            unsigned row = (p.index + (threadIdx.x / 32 * MT + m) * 16 + i * 8 + g) / p.group;
+            seen see = {0, 0};
+            if (row < p.rows && p.length > 0) {
+                see = seen_by(a, p.length, p.rows - row);
+            }
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+                for (int j = 0; j < 2; j++) {
+                    unsigned at = key + n * 8 + t * 2 + j;
+                    bool real = at >= see.first && at < see.end;
+                    scores[m][n][2 * i + j] = real ? scores[m][n][2 * i + j] : -INFINITY;
+                }
+            }
+        }
+    }
+}
+
 /* Scores become weights; the sums so far shrink when a row's largest score grew. `scale` is in
  * units of a power of 2. */
 template <int D, int MT>
-__device__ __forceinline__ void weigh(
-    sums<D, MT> *s, float scores[MT][KEYS / 8][4], unsigned key, bool masked, float scale)
+__device__ __forceinline__ void weigh(sums<D, MT> *s, float scores[MT][KEYS / 8][4], float scale)
 {
-    unsigned t = threadIdx.x % 4;
 #pragma unroll
     for (int m = 0; m < MT; m++) {
 #pragma unroll
@@ -227,10 +255,6 @@ __device__ __forceinline__ void weigh(
             for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
-                    unsigned at = key + n * 8 + t * 2 + j;
-                    if (masked && !(at >= s->first[m][i] && at < s->end[m][i])) {
-                        scores[m][n][2 * i + j] = -INFINITY;
-                    }
                     most = fmaxf(most, scores[m][n][2 * i + j]);
                 }
             }
@@ -249,6 +273,9 @@ __device__ __forceinline__ void weigh(
             }
             s->most[m][i] = most;
             s->total[m][i] = s->total[m][i] * shrink + total;
+            if (!__any_sync(KERN_WARP, shrink != 1.0F)) {
+                continue; /* later tiles seldom have a new largest */
+            }
 #pragma unroll
             for (int n = 0; n < D / 8; n++) {
                 s->out[m][n][2 * i] *= shrink;
@@ -351,10 +378,11 @@ __device__ __forceinline__ void finish(
     }
 }
 
-/* Shared memory: queries, keys, values; of e4m3 also the codes of both. */
+/* Shared memory: queries, keys, values; of e4m3 also the codes of both and
+ * their scales. */
 template <enum kern_dtype TYPE, int D, int MT> __host__ __device__ constexpr unsigned shared_bytes()
 {
-    return (64 * MT + 2 * KEYS) * D * 2 + (TYPE == KERN_E4M3 ? 2 * KEYS * D : 0);
+    return (64 * MT + 2 * KEYS) * D * 2 + (TYPE == KERN_E4M3 ? 2 * KEYS * (D + 4) : 0);
 }
 
 template <enum kern_dtype TYPE, int D, int MT>
@@ -365,7 +393,7 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)
     constexpr int M = 64 * MT;
     KERN_SHARED_DYNAMIC(memory);
     unsigned char *queries = memory, *keys = queries + M * D * 2, *values = keys + KEYS * D * 2;
-    unsigned char *codes = values + KEYS * D * 2, *value_codes = codes + KEYS * D;
+    unsigned char *codes = values + KEYS * D * 2, *value_codes = codes + KEYS * (D + 4);
     place p;
     sums<D, MT> s;
     float scores[MT][KEYS / 8][4];
@@ -376,7 +404,7 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)
         return;
     }
     take_share(&p);
-    begin<D, MT>(a, p, &s);
+    begin<D, MT>(&s);
     unsigned key = p.key_first / KEYS * KEYS;
     copy_tile<TYPE, D>(a, p, key, false, TYPE == KERN_E4M3 ? codes : keys);
     fill_queries<TILE, D, M>(a, p, queries);
@@ -385,19 +413,22 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)
         __syncthreads();
         copy_tile<TYPE, D>(a, p, key, true, TYPE == KERN_E4M3 ? value_codes : values);
         if (TYPE == KERN_E4M3) {
-            widen_tile<D>(a, p, key, false, codes, keys);
+            widen_tile<D>(p, key, codes, keys);
             __syncthreads();
         }
         score<TILE, D, MT>(queries, keys, scores);
         /* All rows see all of a tile that ends before the first row's end and begins after the last
          * row's beginning. */
-        bool masked = key + KEYS > p.length - (p.rows - p.index / p.group) + 1 || a.window > 0;
-        weigh<D, MT>(&s, scores, key, masked, scale);
+        if (key + KEYS > p.length - (p.rows - p.index / p.group) + 1 || a.window > 0 ||
+            key < p.key_first || key + KEYS > p.key_end) {
+            mask<MT>(a, p, scores, key);
+        }
+        weigh<D, MT>(&s, scores, scale);
         tile_wait<0>(); /* values */
         __syncthreads();
         copy_tile<TYPE, D>(a, p, key + KEYS, false, TYPE == KERN_E4M3 ? codes : keys);
         if (TYPE == KERN_E4M3) {
-            widen_tile<D>(a, p, key, true, value_codes, values);
+            widen_tile<D>(p, key, value_codes, values);
             __syncthreads();
         }
         gather<TILE, D, MT>(&s, scores, values);

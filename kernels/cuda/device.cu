@@ -114,6 +114,9 @@ static cudaError_t make_streams(struct kern_cuda *own)
         error = cudaEventCreateWithFlags(&own->copied, cudaEventDisableTiming);
     }
     if (error == cudaSuccess) {
+        error = cudaEventCreateWithFlags(&own->computed, cudaEventDisableTiming);
+    }
+    if (error == cudaSuccess) {
         nothing<<<1, 1, 0, own->stream>>>(); /* is there code for this device? */
         error = cudaGetLastError();
     }
@@ -133,6 +136,9 @@ static void drop_streams(struct kern_cuda *own)
         if (own->copied) {
             (void)cudaEventDestroy(own->copied);
         }
+        if (own->computed) {
+            (void)cudaEventDestroy(own->computed);
+        }
         if (own->copies) {
             (void)cudaStreamDestroy(own->copies);
         }
@@ -141,7 +147,7 @@ static void drop_streams(struct kern_cuda *own)
         }
     }
     own->staging[0] = own->staging[1] = NULL;
-    own->copied = NULL;
+    own->copied = own->computed = NULL;
     own->copies = own->stream = NULL;
 }
 
@@ -355,6 +361,25 @@ static void device_copies_wait(struct kern_ctx *ctx)
     }
 }
 
+/* The copies' queue first waits for what the other one has. */
+static void device_download_beside(struct kern_ctx *ctx, const struct kern_pieces *pieces)
+{
+    struct kern_cuda *own = kern_cuda_of(ctx);
+    memos_assert(!own->recording);
+    if (!kern_cuda_usable(ctx)) {
+        return;
+    }
+    kern_cuda_check(ctx, cudaEventRecord(own->computed, own->stream), "download beside");
+    kern_cuda_check(ctx, cudaStreamWaitEvent(own->copies, own->computed, 0), "download beside");
+    if (kern_cuda_usable(ctx)) {
+        kern_cuda_check(ctx,
+            cudaMemcpy2DAsync(pieces->host, pieces->host_stride, pieces->device,
+                pieces->device_stride, pieces->bytes, pieces->count, cudaMemcpyDeviceToHost,
+                own->copies),
+            "download beside");
+    }
+}
+
 /* ---- recorded operations ------------------------------------------------------------------- */
 
 struct cuda_graph {
@@ -449,6 +474,7 @@ const struct kern_device kern_cuda_device = {
     device_memory,
     device_upload_beside,
     device_copies_wait,
+    device_download_beside,
     device_graph_begin,
     device_graph_end,
     device_graph_run,

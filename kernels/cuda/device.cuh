@@ -29,6 +29,7 @@ struct kern_cuda {
     cudaStream_t stream; /* all operations */
     cudaStream_t copies; /* kern_upload_beside */
     cudaEvent_t copied;
+    cudaEvent_t computed; /* what a download beside waits for */
     void *staging[2]; /* matrix.cu's: pinned, what is on its way to the device */
     cudaEvent_t staged[2];
     struct kern_blaslt *blaslt;                /* NULL: the library is not there */

@@ -25,9 +25,8 @@ template <int V> __device__ float square_sum(numbers<V> of)
 }
 
 template <enum kern_dtype Y, int V>
-__device__ void put(const rms &a, void *y, size_t at, size_t i, numbers<V> x, float by)
+__device__ void put(void *y, size_t at, size_t i, numbers<V> x, float by, numbers<V> gamma)
 {
-    numbers<V> gamma = load_numbers<KERN_F32, V>(a.gamma, i * V);
 #pragma unroll
     for (int j = 0; j < V; j++) {
         x.at[j] = x.at[j] * by * gamma.at[j];
@@ -48,6 +47,7 @@ __device__ __noinline__ float by_of_large(const float *x, size_t k, float *scrat
         sum += x[i] / most * (x[i] / most);
     }
     sum = WIDTH == 32 ? warp_sum(sum) : block_sum(sum, scratch);
+    __syncwarp(); /* others' numbers were read, and y may lie where x does */
     return 1.0F / most / sqrtf(sum / (float)k);
 }
 
@@ -59,9 +59,16 @@ __global__ void __launch_bounds__(WIDTH == 32 ? 256 : WIDTH) rmsnorm_kernel(rms 
     unsigned thread = threadIdx.x % WIDTH;
     size_t unit = (size_t)blockIdx.x * (blockDim.x / WIDTH) + threadIdx.x / WIDTH;
     size_t count = a.k / V;
-    numbers<V> kept[KEPT];
+    constexpr bool EARLY = WIDTH <= 256; /* where there are registers for it */
+    numbers<V> kept[KEPT], gamma[KEPT];
     float sum = 0;
     kern_start_next();
+#pragma unroll
+    for (int j = 0; j < KEPT && EARLY; j++) { /* a weight: no kernel before writes it */
+        if (thread + (size_t)j * WIDTH < count) {
+            gamma[j] = load_numbers<KERN_F32, V>(a.gamma, (thread + (size_t)j * WIDTH) * V);
+        }
+    }
     kern_wait_before();
     if (unit >= a.units) {
         return; /* a whole warp: WIDTH is 32 */
@@ -86,11 +93,14 @@ __global__ void __launch_bounds__(WIDTH == 32 ? 256 : WIDTH) rmsnorm_kernel(rms 
 #pragma unroll
     for (int j = 0; j < KEPT; j++) {
         if (thread + (size_t)j * WIDTH < count) {
-            put<Y, V>(a, a.y, y_at, thread + (size_t)j * WIDTH, kept[j], by);
+            size_t i = thread + (size_t)j * WIDTH;
+            put<Y, V>(a.y, y_at, i, kept[j], by,
+                EARLY ? gamma[j] : load_numbers<KERN_F32, V>(a.gamma, i * V));
         }
     }
     for (size_t i = thread + (size_t)KEPT * WIDTH; i < count; i += WIDTH) {
-        put<Y, V>(a, a.y, y_at, i, load_numbers<KERN_F32, V>(x, i * V), by);
+        put<Y, V>(a.y, y_at, i, load_numbers<KERN_F32, V>(x, i * V), by,
+            load_numbers<KERN_F32, V>(a.gamma, i * V));
     }
 }
 

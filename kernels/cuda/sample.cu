@@ -1,5 +1,6 @@
 /* The next token of a row, all on the device, with no sorting of the vocabulary: a block per row,
- * which lies in the second cache and is passed over four to six times.
+ * which lies in the second cache and is passed over twice when top_k or top_p leave few keys, else
+ * four to six times.
  *
  * A key is a logit and its id as one number that orders them: of equal logits the smaller id comes
  * first. A weight is exp((logit - largest) / temperature) in units of 2^-44, an integer, so that
@@ -14,6 +15,7 @@ namespace
 enum {
     THREADS = 1024,
     BINS = 2048, /* 64 for a factor of e */
+    FEW = 100,   /* keys that top_p alone is looked for among, at least */
     LIST = 1024, /* keys that are looked at one by one; more (nearly equal logits) take passes */
 };
 
@@ -323,6 +325,105 @@ __device__ u64 least_kept(const work &w, bins b, const struct kern_sample_row &h
     return c.key;
 }
 
+/* ---- the few largest ------------------------------------------------------------------------
+ */
+
+/* A key that at least `top` of the row's keys are not below, and not many more: of the largest of
+ * 256 (or 1,024) groups of threads the top-th. 0 when there are fewer. mine: the thread's largest.
+ */
+__device__ u64 bound_of(const work &w, u64 mine, size_t top)
+{
+    KERN_SHARED(u64, bound, 1);
+    unsigned by = top <= 128 ? 4 : 1, count = THREADS / by, rank = 0;
+    if (by > 1) {
+        u64 other = __shfl_xor_sync(KERN_WARP, mine, 1);
+        mine = other > mine ? other : mine;
+        other = __shfl_xor_sync(KERN_WARP, mine, 2);
+        mine = other > mine ? other : mine;
+    }
+    __syncthreads();
+    if (threadIdx.x % by == 0) {
+        w.list[threadIdx.x / by] = mine;
+    }
+    if (threadIdx.x == 0) {
+        *bound = 0;
+    }
+    __syncthreads();
+    if (threadIdx.x < count) {
+        mine = w.list[threadIdx.x];
+#pragma unroll 8
+        for (unsigned i = 0; i < count; i++) {
+            rank += w.list[i] > mine;
+        }
+        if (mine != 0 && rank == top - 1) {
+            *bound = mine;
+        }
+    }
+    __syncthreads();
+    return *bound;
+}
+
+/* The draw from a row of which top_k or top_p keep a few keys (most do), which are compared with
+ * each other in shared memory: two passes over the row in all. The same as from least_kept and
+ * drawn, to the bit. False when they are too many. */
+__device__ bool drawn_of_few(
+    const work &w, const struct kern_sample_row &how, u64 mine, u64 best, uint32_t *out_id)
+{
+    KERN_SHARED(u64, told, 2); /* what top_k leaves; the id */
+    bool by_count = how.top_k > 0 && how.top_k < w.vocab;
+    size_t top = by_count ? how.top_k : (size_t)FEW;
+    if (top > LIST / 2 || (!by_count && how.top_p >= 1.0F)) {
+        return false;
+    }
+    u64 least = bound_of(w, mine, top), sum = 0;
+    uint32_t listed = collect(w, [&](float x, uint32_t id) {
+        sum += by_count ? 0 : weight_of(w, x);
+        return key_of(x, id) >= least;
+    });
+    if (listed > LIST) {
+        return false;
+    }
+    bool here = threadIdx.x < listed;
+    u64 key = here ? w.list[threadIdx.x] : 0, upto = 0, before = 0, total = 0;
+    u64 weight = here ? weight_of(w, logit_of(key)) : 0, all = by_count ? 0 : block_total(w, sum);
+    uint32_t rank = 0;
+    w.weights[threadIdx.x] = weight;
+    if (threadIdx.x == 0) {
+        told[0] = all;
+        told[1] = id_of(best);
+    }
+    __syncthreads();
+    for (unsigned i = 0; i < listed && here; i++) {
+        rank += w.list[i] > key;
+        upto += w.list[i] > key ? w.weights[i] : 0;
+        total += w.weights[i];
+    }
+    if (here && by_count && rank == top - 1) {
+        told[0] = upto + weight;
+    }
+    __syncthreads();
+    double most = how.top_p < 1.0F ? (double)how.top_p * (double)told[0] : INFINITY;
+    if (__syncthreads_or(threadIdx.x == 0 && !by_count && (double)total < most)) {
+        return false; /* top_p keeps more than the list has */
+    }
+    bool kept = here && (rank < top || !by_count) && (double)upto < most &&
+                (key == best || share_of(w, logit_of(key)) >= how.min_p);
+    w.weights[threadIdx.x] = kept ? weight : 0;
+    __syncthreads();
+    total = 0;
+    for (unsigned i = 0; i < listed && here; i++) {
+        total += w.weights[i];
+        before += id_of(w.list[i]) < id_of(key) ? w.weights[i] : 0;
+    }
+    double goal = (double)how.draw * (double)total;
+    if (kept && !((double)before > goal) && (double)(before + weight) > goal) {
+        told[1] = id_of(key);
+    }
+    __syncthreads();
+    *out_id = (uint32_t)told[1];
+    return true;
+}
+
 /* ---- the draw ---------------------------------------------------------------------------------
  */
 
@@ -380,26 +481,11 @@ __device__ uint32_t drawn(const work &w, const struct kern_sample_row &how, u64 
 /* ---- the most likely ----------------------------------------------------------------------------
  */
 
-/* The `top` largest keys. mine: the thread's largest. Of the threads' largest the top-th bounds the
- * row's top-th from below, so that few keys are left to be compared with each other. */
+/* The `top` largest keys. mine: the thread's largest. */
 __device__ void tell_top(const work &w, const sampling &a, size_t row, u64 mine, running all)
 {
-    KERN_SHARED(u64, bound, 1);
+    u64 least = bound_of(w, mine, a.top);
     uint32_t rank = 0;
-    __syncthreads();
-    w.list[threadIdx.x] = mine;
-    if (threadIdx.x == 0) {
-        *bound = 0;
-    }
-    __syncthreads();
-    for (unsigned i = 0; i < THREADS; i++) {
-        rank += w.list[i] > mine;
-    }
-    if (mine != 0 && rank == a.top - 1) {
-        *bound = mine;
-    }
-    __syncthreads();
-    u64 least = *bound;
     auto put = [&](size_t at, u64 key) {
         a.out_top_ids[row * a.top + at] = id_of(key);
         a.out_top_logprobs[row * a.top + at] = log_softmax(logit_of(key), all);
@@ -469,7 +555,9 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(sampling a)
     w.most = logit_of(best);
     uint32_t id = id_of(best);
     if (how.temperature > 0 && !isinf(w.most)) {
-        id = drawn(w, how, least_kept(w, {bin_counts, bin_weights}, how), best);
+        if (!drawn_of_few(w, how, mine, best, &id)) {
+            id = drawn(w, how, least_kept(w, {bin_counts, bin_weights}, how), best);
+        }
     }
     if (threadIdx.x == 0) {
         a.out_ids[blockIdx.x] = id;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time Hugging Face's tokenizers: peer_tokenizers.py TOKENIZER.json TURNS.jsonl; a JSON line.
 
-Only for bench_encoder --peers; nothing else needs it or the library.
+Only for --peers of bench_encoder and bench_inference; nothing else needs it or the library.
 """
 from __future__ import annotations
 

@@ -127,9 +127,10 @@ static inline void check_no_faults(void)
     assert_int_equal(faults, 0);
 }
 
-/* Are got's numbers want's? `bound` is in units of the root mean square of want (at least 0.05).
- * NaN where want has NaN. */
-static inline void check_close(const float *want, const float *got, size_t count, double bound)
+/* Are got's numbers want's? `bound` is in units of the root mean square of want (at least 0.05),
+ * `step` in units of each number: what its type rounds by. NaN where want has NaN. */
+static inline void check_close(
+    const float *want, const float *got, size_t count, double bound, double step = 0)
 {
     double squares = 0;
     for (size_t i = 0; i < count; i++) {
@@ -137,7 +138,8 @@ static inline void check_close(const float *want, const float *got, size_t count
     }
     double unit = count > 0 ? fmax(sqrt(squares / (double)count), 0.05) : 1;
     for (size_t i = 0; i < count; i++) {
-        bool same = isnan(want[i]) ? isnan(got[i]) : fabs((double)want[i] - got[i]) <= bound * unit;
+        double most = bound * unit + step * fabs((double)want[i]);
+        bool same = isnan(want[i]) ? isnan(got[i]) : fabs((double)want[i] - got[i]) <= most;
         if (!same) {
             print_message("[%zu] of %zu: %g, not %g; off by %g of %g\n", i, count, (double)got[i],
                 (double)want[i], fabs((double)want[i] - got[i]) / unit, bound);

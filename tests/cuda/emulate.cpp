@@ -15,7 +15,8 @@
 #define THREADS_MAX 1024
 #define WARPS_MAX (THREADS_MAX / 32)
 #define STACK_BYTES ((size_t)64 << 10)
-#define SHARED_BYTES ((size_t)228 << 10)
+#define SHARED_BYTES ((size_t)227 << 10) /* of a block, at most */
+#define STATIC_BYTES ((size_t)48 << 10)  /* of it, declared with a size */
 #define FENCE_BYTES 4096
 #define FENCE 0xa5
 #define TEXT_BYTES 256
@@ -188,7 +189,7 @@ struct shared_piece {
     size_t at, bytes;
 };
 std::vector<shared_piece> shared_pieces;
-size_t shared_used;
+size_t shared_used, shared_static;
 
 uint32_t warp_of(uint32_t uid)
 {
@@ -334,6 +335,10 @@ void shared_take(const void *site, size_t bytes, size_t align)
     if (bytes > SHARED_BYTES || at > SHARED_BYTES - bytes) {
         give_up("more shared memory than there is");
     }
+    shared_static += site ? bytes : 0;
+    if (shared_static > STATIC_BYTES) {
+        give_up("more declared shared memory than there may be");
+    }
     shared_pieces.push_back({site, at, bytes});
     shared_used = at + bytes + 16; /* a gap, which nobody may touch */
 }
@@ -348,7 +353,7 @@ void block_begin(size_t dynamic)
     }
     arrived = 0;
     shared_pieces.clear();
-    shared_used = 0;
+    shared_used = shared_static = 0;
     shared_take(nullptr, dynamic, 256);
     memset(shared_memory, 0xff, sizeof shared_memory);
     for (unsigned i = 0; i < threads; i++) {

@@ -60,7 +60,8 @@ static void run(size_t vocab, size_t rows, const struct logits_kind &kind, size_
     std::vector<struct kern_sample_row> how(rows);
     for (struct kern_sample_row &row : how) {
         row.temperature = emulate_random() % 4 == 0 ? 0 : 0.3F + draw_float() * 1.5F;
-        row.top_k = emulate_random() % 2 ? (uint32_t)check_size(1, vocab + 3) : 0;
+        size_t most = emulate_random() % 2 ? vocab + 3 : 60; /* few: what most requests ask for */
+        row.top_k = emulate_random() % 2 ? (uint32_t)check_size(1, most) : 0;
         row.top_p = emulate_random() % 2 ? 0.05F + 0.9F * draw_float() : 1;
         row.min_p = emulate_random() % 3 ? 0 : 0.2F * draw_float();
         row.repetition = 1.3F;

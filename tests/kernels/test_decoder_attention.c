@@ -305,7 +305,8 @@ static void test_cuts_change_nothing(void **state)
                 struct step step = {.rows = {rows, 1}, .window = window};
                 step.ends[0] = done + rows;
                 step.ends[1] = check_size(check, 1, cache.lengths[1]);
-                step.rows[2] = step.ends[2] = check_size(check, 1, cache.lengths[2]);
+                size_t short_one = cache.lengths[2] < 40 ? cache.lengths[2] : 40;
+                step.rows[2] = step.ends[2] = check_size(check, 1, short_one);
                 float *got = run(check->contexts[c], &cache, &step);
                 if (!check->contexts[c]->ops->device) {
                     assert_memory_equal(got, want + done * width, rows * width * sizeof *got);

@@ -72,6 +72,39 @@ static void test_copies_beside(void **state)
     free(got);
 }
 
+/* Pieces come back to their places when the queue has been waited for; what lies between stays. */
+static void test_pieces_beside(void **state)
+{
+    struct check *check = *state;
+    const struct kern_pieces shape = {
+        .host_stride = 1000, .device_stride = 700, .bytes = 600, .count = 7};
+    unsigned char *host = malloc(BYTES);
+    for (size_t i = 0; i < check->contexts_count; i++) {
+        struct kern_ctx *ctx = check->contexts[i];
+        struct kern_pieces pieces = shape;
+        void *pinned = NULL;
+        fill_random(check, host);
+        assert_int_equal(kern_host_alloc(ctx, BYTES, &pinned, NULL), MEMOS_OK);
+        memset(pinned, 9, BYTES);
+        unsigned char *one = check_upload(ctx, host, BYTES), *two = check_upload(ctx, host, BYTES);
+        kern_fill(ctx, two, 0, BYTES);
+        kern_copy(ctx, two, one, BYTES); /* is waited for */
+        pieces.host = pinned;
+        pieces.device = two;
+        kern_download_beside(ctx, &pieces);
+        assert_int_equal(kern_sync(ctx, NULL), MEMOS_OK);
+        for (size_t at = 0; at < shape.host_stride * shape.count; at++) {
+            size_t piece = at / shape.host_stride, byte = at % shape.host_stride;
+            unsigned char want = byte < shape.bytes ? host[piece * shape.device_stride + byte] : 9;
+            assert_int_equal(((unsigned char *)pinned)[at], want);
+        }
+        check_download(ctx, one, NULL, BYTES);
+        check_download(ctx, two, NULL, BYTES);
+        kern_host_release(ctx, &pinned);
+    }
+    free(host);
+}
+
 static void test_amounts(void **state)
 {
     struct check *check = *state;
@@ -101,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_copies_beside),
+        cmocka_unit_test(test_pieces_beside),
         cmocka_unit_test(test_amounts),
     };
     return cmocka_run_group_tests_name("kernels/memory", tests, check_setup_all, check_teardown);

@@ -185,6 +185,27 @@ static void what_is_not_known_is_refused_with_the_names(void **state)
     assert_int_equal(paramem_chat_open("alpaca", NULL, "", "", &chat, &err), MEMOS_UNSUPPORTED);
 }
 
+/* Forks of Qwen3's template show the thoughts of earlier turns too: the other words are the same,
+ * and what they make of a conversation is not. */
+static void a_fork_that_thinks_otherwise_is_refused(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"loop.index0 > ns.last_query_index %}",
+        "loop.index0 > ns.last_query_index or reasoning_content %}"};
+    static const enum memos_status expected[] = {MEMOS_OK, MEMOS_UNSUPPORTED};
+    for (size_t i = 0; i < 2; i++) {
+        char text[512];
+        struct paramem_chat *chat = NULL;
+        (void)snprintf(text, sizeof text,
+            "<|im_start|> multi_step_tool <tool_response> reasoning_content "
+            "You may call one or more functions {%%- if %s "
+            "{%%- if enable_thinking is defined and enable_thinking is false %%}",
+            words[i]);
+        assert_int_equal(recognise(text, &chat), expected[i]);
+        paramem_chat_close(&chat);
+    }
+}
+
 /* The families' own templates, where somebody has them: $MEMOS_CHAT_TEMPLATES/NAME.jinja. */
 static void the_families_own_templates_are_recognised(void **state)
 {
@@ -265,6 +286,7 @@ int main(void)
         cmocka_unit_test(spelling_does_not_matter),
         cmocka_unit_test(another_default_system_prompt_is_said),
         cmocka_unit_test(what_is_not_known_is_refused_with_the_names),
+        cmocka_unit_test(a_fork_that_thinks_otherwise_is_refused),
         cmocka_unit_test(the_families_own_templates_are_recognised),
         cmocka_unit_test(what_users_write_is_marked),
         cmocka_unit_test(conversations_that_are_none_are_refused),
