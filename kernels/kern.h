@@ -202,7 +202,7 @@ enum kern_activation {
  * weights: each 32 numbers of a row of x are quantized to int8 with their own scale, sums of 32 are
  * int32 (Q6_K: of 16), sums of those, each times its scales, float32. x BF16 is for BF16 weights
  * only and gives the same numbers as the float32 that it was rounded from. A row of y does not
- * depend on T, nor on the other rows, to the bit; on cuda that holds among products of at most 16
+ * depend on T, nor on the other rows, to the bit; on cuda that holds among products of at most 8
  * rows of F32 and BF16 weights, of at most 64 of the others. cuda multiplies more rows of I8, Q8_0
  * and Q4_0 as BF16 (weights and x are rounded to it, x is not quantized), and Q4_K and Q6_K always:
  * their matrices then are BF16. Work: 2 T N K flop. y must not overlap x. */

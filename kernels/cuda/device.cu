@@ -125,6 +125,7 @@ static cudaError_t make_streams(struct kern_cuda *own)
 
 static void drop_streams(struct kern_cuda *own)
 {
+    kern_profile_close(&own->profile);
     kern_blaslt_close(&own->blaslt);
     if (own->generation == kern_cuda_generation()) {
         for (size_t i = 0; i < 2; i++) {
@@ -179,6 +180,7 @@ static enum memos_status start(struct kern_ctx *ctx, struct memos_error *err)
         return translate(error, ctx->name, err);
     }
     kern_blaslt_open(&own->blaslt);
+    own->profile = kern_profile_open();
     return MEMOS_OK;
 }
 
@@ -393,6 +395,9 @@ static bool device_graph_begin(struct kern_ctx *ctx)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
     memos_assert(!own->recording);
+    if (own->profile) {
+        return false; /* its events want to be waited for */
+    }
     own->recording = true;
     if (kern_cuda_usable(ctx)) {
         kern_cuda_check(ctx, cudaStreamBeginCapture(own->stream, cudaStreamCaptureModeThreadLocal),

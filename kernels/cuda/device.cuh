@@ -22,6 +22,8 @@ extern "C" {
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/profile.cuh"
+
 struct kern_blaslt; /* linear.cu's: cuBLASLt, loaded at run time, and its plans */
 
 /* Behind ctx->own. */
@@ -30,8 +32,9 @@ struct kern_cuda {
     cudaStream_t copies; /* kern_upload_beside */
     cudaEvent_t copied;
     cudaEvent_t computed; /* what a download beside waits for */
-    void *staging[2]; /* matrix.cu's: pinned, what is on its way to the device */
+    void *staging[2];     /* matrix.cu's: pinned, what is on its way to the device */
     cudaEvent_t staged[2];
+    struct kern_profile *profile;              /* NULL but for who works on kernels */
     struct kern_blaslt *blaslt;                /* NULL: the library is not there */
     int multiprocessors, l2_bytes, capability; /* 90 for sm_90 */
     bool recording;                            /* between kern_graph_begin and _end */
@@ -95,7 +98,14 @@ void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P..
     config.stream = own->stream;
     config.attrs = &attribute;
     config.numAttrs = chained && own->capability >= 90 ? 1 : 0;
+    if (own->profile) {
+        uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
+        kern_profile_begin(own->profile, own->stream, (const void *)kernel, what, blocks);
+    }
     kern_cuda_check(ctx, cudaLaunchKernelEx(&config, kernel, (P)args...), what);
+    if (own->profile) {
+        kern_profile_end(own->profile, own->stream);
+    }
 }
 
 #define KERN_LAUNCH(ctx, kernel, grid, block, shared, ...)                                         \

@@ -4,7 +4,7 @@
 /* Up to this many rows W is what a product waits for: read once, it takes no longer than for one.
  * Of codes, to where widening them pays. A row's numbers are the same to the bit for any count of
  * rows on the same side. */
-#define FLOATS_ROWS_MAX 16
+#define FLOATS_ROWS_MAX 8
 #define CODES_ROWS_MAX 64
 
 /* Sums of cuBLASLt that are finished by our own kernel are made this many bytes at a time, and at

@@ -225,7 +225,7 @@ static void test_rows_are_alone(void **state)
         uint8_t *w = random_blocks(check, dtypes[i], N, K);
         for (size_t c = 1; c < check->contexts_count; c++) {
             /* cuda promises it for so many rows (kern.h) */
-            size_t most = dtypes[i] >= KERN_Q4_K ? 16 : 64;
+            size_t most = dtypes[i] >= KERN_Q4_K ? 8 : 64;
             size_t rows = check->contexts[c] == check->cuda ? most : T;
             struct product p = {.t = rows, .n = N, .k = K, .dtype = dtypes[i], .from = dtypes[i]};
             p.w = w;

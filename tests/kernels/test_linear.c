@@ -163,7 +163,7 @@ static void test_rows_are_alone(void **state)
         p.w = check_filled(check, (size_t)N * K, 0);
         for (size_t c = 1; c < check->contexts_count; c++) {
             /* cuda promises it for so many rows of these weights (kern.h) */
-            size_t most = dtypes[i] == KERN_I8 ? 64 : 16;
+            size_t most = dtypes[i] == KERN_I8 ? 64 : 8;
             size_t rows = check->contexts[c] == check->cuda ? most : T;
             p.x = x;
             p.s.t = rows;
