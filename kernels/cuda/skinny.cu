@@ -19,6 +19,8 @@
 #include "kernels/cuda/numbers.cuh"
 #include "kernels/cuda/words.cuh"
 
+#include <stdlib.h>
+
 #define WARPS 8
 #define CHUNK 64                /* bytes of a row of W: 16 for each of four lanes */
 #define AHEAD_BYTES (64U << 10) /* that a block asks to come to the second cache */
@@ -262,7 +264,8 @@ static __device__ __forceinline__ void ask_ahead(const struct skinny *a, size_t 
 
 /* TILES of 8 rows of W by TOKENS (8 or 16) rows of x. */
 template <enum kind KIND, int TILES, int CHUNKS, int TOKENS>
-__global__ void __launch_bounds__(WARPS * 32, 2) skinny(const struct skinny a)
+__global__ void __launch_bounds__(WARPS * 32, KIND == BF16 && TOKENS == 8 ? 3 : 2)
+    skinny(const struct skinny a)
 {
     using sum_type = typename sum_of<KIND>::type;
     KERN_SHARED(sum_type, shared, WARPS * TOKENS * TILES * 8);
@@ -321,6 +324,16 @@ static void launch_for(struct kern_ctx *ctx, struct skinny *a)
     a->t > 8 ? launch<KIND, TILES, CHUNKS, 16>(ctx, a) : launch<KIND, TILES, CHUNKS, 8>(ctx, a);
 }
 
+/* To measure what it is worth. */
+static bool asks_ahead(void)
+{
+    static int answer = -1;
+    if (answer < 0) {
+        answer = getenv("MEMOS_CUDA_NO_AHEAD") == NULL;
+    }
+    return answer == 1;
+}
+
 /* As many tiles a block as leave each multiprocessor about two blocks (one, with many rows of x):
  * what a block reads of x, it reads for all of them. Blocks of codes have scales, which take the
  * registers of a third tile, Q4's of two chunks. */
@@ -328,7 +341,7 @@ template <enum kind KIND> static void choose(struct kern_ctx *ctx, struct skinny
 {
     size_t width = kern_cuda_width(ctx), one = width - width / 8, two = 2 * width - width / 8;
     size_t tiles = (a->out.n + 7) / 8;
-    a->first_blocks = 2 * width;
+    a->first_blocks = asks_ahead() ? 3 * width : 0;
     if constexpr (KIND != Q8 && KIND != Q4) {
         if ((a->t > 8 && tiles / 4 >= one) || (a->t > 4 && tiles / 4 >= two)) {
             launch_for<KIND, 4, 2>(ctx, a);
