@@ -186,6 +186,7 @@ static void device_close(struct kern_ctx *ctx)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
     if (own) {
+        kern_profile_close(own);
         drop_streams(own);
         free(own);
         ctx->own = NULL;
@@ -198,6 +199,7 @@ static enum memos_status device_open(struct kern_ctx *ctx, struct memos_error *e
     if (!ctx->own) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a device");
     }
+    kern_profile_open(kern_cuda_of(ctx));
     return start(ctx, err);
 }
 
@@ -393,6 +395,9 @@ static bool device_graph_begin(struct kern_ctx *ctx)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
     memos_assert(!own->recording);
+    if (own->profile) {
+        return false;
+    }
     own->recording = true;
     if (kern_cuda_usable(ctx)) {
         kern_cuda_check(ctx, cudaStreamBeginCapture(own->stream, cudaStreamCaptureModeThreadLocal),

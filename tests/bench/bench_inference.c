@@ -1,7 +1,8 @@
 /* A host model at work: reading a prompt, writing one token after the other, for one and for many.
  *
  *     bench_inference [--backend cpu|cuda] [--shape llama1b|qwen06b|llama8b] [--weights TYPE,...]
- *                     [--threads N] [--peers FILE] [--tokenizer FOLDER --turns FILE] ...
+ *                     [--threads N] [--batch N] [--peers FILE]
+ *                     [--tokenizer FOLDER --turns FILE] ...
  *
  * Weights are random (random_model.h). Through the engine, as users have it; greedy; keys and
  * values as the engine keeps them unless told. --peers names a file of JSON lines that say what
@@ -27,7 +28,7 @@
 enum { BATCH_MAX = 64, WARM_STEPS = 4, WEIGHTS_MAX = 8 };
 
 struct options {
-    const char *backend, *shape, *weights, *threads, *peers, *tokenizer, *turns;
+    const char *backend, *shape, *weights, *threads, *peers, *tokenizer, *turns, *batch;
 };
 
 /* What somebody else did; 0: nothing is said. */
@@ -49,6 +50,7 @@ struct scene {
     struct random_shape shape;
     struct peers peers;
     bool on_cuda;
+    size_t batch; /* write so many at once only; 0: all that there are */
     double read_rate, rival_rate;
 };
 
@@ -62,7 +64,7 @@ static int options_take(struct options *options, int argc, char **argv)
     } ours[] = {{"--backend", &options->backend}, {"--shape", &options->shape},
         {"--weights", &options->weights}, {"--threads", &options->threads},
         {"--peers", &options->peers}, {"--tokenizer", &options->tokenizer},
-        {"--turns", &options->turns}};
+        {"--turns", &options->turns}, {"--batch", &options->batch}};
     int kept = 1;
     for (int i = 1; i < argc; i++) {
         bool taken = false;
@@ -360,6 +362,9 @@ static void measure_weights(struct scene *scene, enum kern_dtype dtype)
         row_prefill(scene, dtype, reads[i], rate, product);
     }
     for (size_t i = 0; i < sizeof batches / sizeof batches[0] && batches[i] <= most; i++) {
+        if (scene->batch > 0 && batches[i] != scene->batch) {
+            continue;
+        }
         double rate = time_decode(engine, shape->vocab, batches[i], prompt, steps);
         row_decode(scene, dtype, batches[i], rate, bytes);
     }
@@ -468,6 +473,7 @@ static void scene_open(struct scene *scene, const struct options *options)
         bench_fail("--shape takes llama1b, qwen06b or llama8b, not %s", options->shape);
     }
     scene->shape = *shape;
+    scene->batch = options->batch ? strtoul(options->batch, NULL, 10) : 0;
     if (scene->bench->quick && scene->shape.layers > 4) {
         scene->shape.layers = 4;
     }
