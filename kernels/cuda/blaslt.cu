@@ -216,15 +216,11 @@ bool kern_blaslt_multiply(struct kern_ctx *ctx, const struct kern_product *p, vo
     if (!plan || !plan->found) {
         return false;
     }
-    if (own->profile) {
-        kern_profile_begin(own->profile, own->stream, NULL, "cublasLtMatmul", p->n * p->k);
-    }
+    kern_profile_begin(own, "cublasLtMatmul", (unsigned)p->n);
     cublasStatus_t status = lt.cublasLtMatmul(blaslt->handle, plan->product, &one, p->w, plan->w,
         p->x, plan->x, &beta, p->c ? (const void *)p->c : p->d, plan->d, p->d, plan->d,
         &plan->algorithm, workspace, WORKSPACE_BYTES, own->stream);
-    if (own->profile) {
-        kern_profile_end(own->profile, own->stream);
-    }
+    kern_profile_end(own);
     if (status != CUBLAS_STATUS_SUCCESS) {
         cudaError_t error = cudaGetLastError();
         kern_cuda_check(ctx, error != cudaSuccess ? error : cudaErrorUnknown, "cublasLtMatmul");

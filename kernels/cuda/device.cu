@@ -125,7 +125,6 @@ static cudaError_t make_streams(struct kern_cuda *own)
 
 static void drop_streams(struct kern_cuda *own)
 {
-    kern_profile_close(&own->profile);
     kern_blaslt_close(&own->blaslt);
     if (own->generation == kern_cuda_generation()) {
         for (size_t i = 0; i < 2; i++) {
@@ -180,7 +179,6 @@ static enum memos_status start(struct kern_ctx *ctx, struct memos_error *err)
         return translate(error, ctx->name, err);
     }
     kern_blaslt_open(&own->blaslt);
-    own->profile = kern_profile_open();
     return MEMOS_OK;
 }
 
@@ -188,6 +186,7 @@ static void device_close(struct kern_ctx *ctx)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
     if (own) {
+        kern_profile_close(own);
         drop_streams(own);
         free(own);
         ctx->own = NULL;
@@ -200,6 +199,7 @@ static enum memos_status device_open(struct kern_ctx *ctx, struct memos_error *e
     if (!ctx->own) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a device");
     }
+    kern_profile_open(kern_cuda_of(ctx));
     return start(ctx, err);
 }
 
@@ -396,7 +396,7 @@ static bool device_graph_begin(struct kern_ctx *ctx)
     struct kern_cuda *own = kern_cuda_of(ctx);
     memos_assert(!own->recording);
     if (own->profile) {
-        return false; /* its events want to be waited for */
+        return false;
     }
     own->recording = true;
     if (kern_cuda_usable(ctx)) {

@@ -22,9 +22,8 @@ extern "C" {
 
 #include <cuda_runtime.h>
 
-#include "kernels/cuda/profile.cuh"
-
-struct kern_blaslt; /* linear.cu's: cuBLASLt, loaded at run time, and its plans */
+struct kern_profile; /* profile.cu's */
+struct kern_blaslt;  /* linear.cu's: cuBLASLt, loaded at run time, and its plans */
 
 /* Behind ctx->own. */
 struct kern_cuda {
@@ -34,9 +33,10 @@ struct kern_cuda {
     cudaEvent_t computed; /* what a download beside waits for */
     void *staging[2];     /* matrix.cu's: pinned, what is on its way to the device */
     cudaEvent_t staged[2];
-    struct kern_profile *profile;              /* NULL but for who works on kernels */
     struct kern_blaslt *blaslt;                /* NULL: the library is not there */
     int multiprocessors, l2_bytes, capability; /* 90 for sm_90 */
+    struct kern_profile *profile;              /* NULL: nobody asked for one */
+    bool chains;                               /* kernels may start before the last has ended */
     bool recording;                            /* between kern_graph_begin and _end */
     size_t live;                               /* pieces of memory: none when it is reset */
     uint64_t generation;                       /* of the device: what was made in another is gone */
@@ -71,6 +71,12 @@ static inline size_t kern_cuda_width(const struct kern_ctx *ctx)
     return (size_t)kern_cuda_of(ctx)->multiprocessors;
 }
 
+/* Where the time goes (profile.cu): around each launch; nothing where no profile was asked for. */
+void kern_profile_open(struct kern_cuda *own); /* reads the environment */
+void kern_profile_begin(struct kern_cuda *own, const char *what, unsigned blocks);
+void kern_profile_end(struct kern_cuda *own);
+void kern_profile_close(struct kern_cuda *own); /* writes the table */
+
 /* A launch. shared: bytes of dynamic shared memory; what is above 48 KiB is asked for here.
  * chained: the kernel may start while the one before it in the stream still runs (programmatic
  * dependent launch, sm_90): it must call kern_wait_before before it reads what others wrote, and
@@ -97,15 +103,10 @@ void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P..
     config.dynamicSmemBytes = shared;
     config.stream = own->stream;
     config.attrs = &attribute;
-    config.numAttrs = chained && own->capability >= 90 ? 1 : 0;
-    if (own->profile) {
-        uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
-        kern_profile_begin(own->profile, own->stream, (const void *)kernel, what, blocks);
-    }
+    config.numAttrs = chained && own->chains && own->capability >= 90 ? 1 : 0;
+    kern_profile_begin(own, what, grid.x * grid.y * grid.z);
     kern_cuda_check(ctx, cudaLaunchKernelEx(&config, kernel, (P)args...), what);
-    if (own->profile) {
-        kern_profile_end(own->profile, own->stream);
-    }
+    kern_profile_end(own);
 }
 
 #define KERN_LAUNCH(ctx, kernel, grid, block, shared, ...)                                         \

@@ -1,112 +1,129 @@
-/* How long each kernel takes: an instrument for who works on them, never on unless
- * MEMOS_CUDA_PROFILE is set.
+/* Where a device's time goes: an event on either side of every launch, summed by kernel and grid.
  *
- * Events stand around every launch, nothing is recorded in graphs, and what kernels would overlap
- * they do not. The table is told on stderr when the context is closed. */
-#include "kernels/cuda/profile.cuh"
+ * For developers: MEMOS_CUDA_PROFILE names a file; the table is written there when the context is
+ * closed. Nothing is recorded into graphs meanwhile, and kernels are not chained, so that each is
+ * timed by itself; the sum is what a step would take if none overlapped another. */
+#include "kernels/cuda/device.cuh"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SPANS 2048 /* that are not added up yet */
-#define LINES 512
+#define SAMPLES_MAX 65536 /* launches; later ones are not timed */
 
-struct line {
-    const void *kernel; /* NULL: not ours */
-    const char *name;
-    uint64_t shape, count;
-    double milliseconds;
+struct sample {
+    const char *what;
+    unsigned blocks;
+    cudaEvent_t begin, end;
 };
 
 struct kern_profile {
-    cudaEvent_t events[SPANS][2];
-    size_t of[SPANS]; /* lines */
-    size_t spans, lines_count;
-    struct line lines[LINES];
+    const char *path;
+    size_t count;
+    struct sample samples[SAMPLES_MAX];
 };
 
-struct kern_profile *kern_profile_open(void)
+/* Launches of one kernel in one size. */
+struct line {
+    const char *what;
+    unsigned blocks;
+    size_t count;
+    double total_ms;
+};
+
+void kern_profile_open(struct kern_cuda *own)
 {
-    struct kern_profile *profile = NULL;
-    if (getenv("MEMOS_CUDA_PROFILE")) {
-        profile = (struct kern_profile *)calloc(1, sizeof *profile);
+    const char *path = getenv("MEMOS_CUDA_PROFILE");
+    const char *chains = getenv("MEMOS_CUDA_CHAINS");
+    own->chains = !chains || strcmp(chains, "0") != 0;
+    if (path && *path) {
+        own->profile = (struct kern_profile *)calloc(1, sizeof *own->profile);
     }
-    for (size_t i = 0; profile && i < 2 * SPANS; i++) {
-        (void)cudaEventCreate(&profile->events[i / 2][i % 2]);
+    if (own->profile) {
+        own->profile->path = path;
+        own->chains = false;
     }
-    return profile;
 }
 
-static void add_up(struct kern_profile *profile)
+void kern_profile_begin(struct kern_cuda *own, const char *what, unsigned blocks)
 {
-    for (size_t i = 0; i < profile->spans; i++) {
-        float took = 0;
-        (void)cudaEventSynchronize(profile->events[i][1]);
-        (void)cudaEventElapsedTime(&took, profile->events[i][0], profile->events[i][1]);
-        profile->lines[profile->of[i]].milliseconds += (double)took;
-        profile->lines[profile->of[i]].count++;
-    }
-    profile->spans = 0;
-}
-
-void kern_profile_begin(struct kern_profile *profile, cudaStream_t stream, const void *kernel,
-    const char *name, uint64_t shape)
-{
-    size_t line = 0;
-    if (profile->spans == SPANS) {
-        add_up(profile);
-    }
-    while (line < profile->lines_count &&
-           (profile->lines[line].kernel != kernel || profile->lines[line].name != name ||
-               profile->lines[line].shape != shape)) {
-        line++;
-    }
-    line = line < LINES ? line : LINES - 1; /* all others */
-    if (line == profile->lines_count) {
-        profile->lines_count++;
-        profile->lines[line].kernel = kernel;
-        profile->lines[line].name = name;
-        profile->lines[line].shape = shape;
-    }
-    profile->of[profile->spans] = line;
-    (void)cudaEventRecord(profile->events[profile->spans][0], stream);
-}
-
-void kern_profile_end(struct kern_profile *profile, cudaStream_t stream)
-{
-    (void)cudaEventRecord(profile->events[profile->spans++][1], stream);
-}
-
-static int more_time(const void *a, const void *b)
-{
-    double left = ((const struct line *)a)->milliseconds;
-    double right = ((const struct line *)b)->milliseconds;
-    return left < right ? 1 : left > right ? -1 : 0;
-}
-
-void kern_profile_close(struct kern_profile **profile)
-{
-    struct kern_profile *old = *profile;
-    if (!old) {
+    struct kern_profile *profile = own->profile;
+    if (!profile || profile->count == SAMPLES_MAX) {
         return;
     }
-    add_up(old);
-    qsort(old->lines, old->lines_count, sizeof *old->lines, more_time);
-    (void)fprintf(stderr, "%10s %8s %9s %10s  kernel\n", "ms", "launches", "us each", "blocks");
-    for (size_t i = 0; i < old->lines_count; i++) {
-        const struct line *line = &old->lines[i];
-        const char *name = line->name;
-        if (line->kernel && cudaFuncGetName(&name, line->kernel) != cudaSuccess) {
-            name = line->name;
+    struct sample *sample = &profile->samples[profile->count];
+    sample->what = what;
+    sample->blocks = blocks;
+    if (cudaEventCreate(&sample->begin) == cudaSuccess &&
+        cudaEventCreate(&sample->end) == cudaSuccess) {
+        (void)cudaEventRecord(sample->begin, own->stream);
+    }
+}
+
+void kern_profile_end(struct kern_cuda *own)
+{
+    struct kern_profile *profile = own->profile;
+    if (profile && profile->count < SAMPLES_MAX) {
+        (void)cudaEventRecord(profile->samples[profile->count++].end, own->stream);
+    }
+}
+
+static int by_kernel(const void *a, const void *b)
+{
+    const struct sample *left = (const struct sample *)a, *right = (const struct sample *)b;
+    int order = strcmp(left->what, right->what);
+    return order != 0 ? order : (left->blocks > right->blocks) - (left->blocks < right->blocks);
+}
+
+static int by_total(const void *a, const void *b)
+{
+    double left = ((const struct line *)a)->total_ms, right = ((const struct line *)b)->total_ms;
+    return (left < right) - (left > right);
+}
+
+/* The samples' lines, the longest first; how many. */
+static size_t sum(struct kern_profile *profile, struct line *lines)
+{
+    size_t count = 0;
+    qsort(profile->samples, profile->count, sizeof *profile->samples, by_kernel);
+    for (size_t i = 0; i < profile->count; i++) {
+        struct sample *sample = &profile->samples[i];
+        float ms = 0;
+        (void)cudaEventElapsedTime(&ms, sample->begin, sample->end);
+        if (i == 0 || by_kernel(sample, sample - 1) != 0) {
+            lines[count++] = {sample->what, sample->blocks, 0, 0};
         }
-        (void)fprintf(stderr, "%10.2f %8llu %9.2f %10llu  %s\n", line->milliseconds,
-            (unsigned long long)line->count, line->milliseconds * 1e3 / (double)line->count,
-            (unsigned long long)line->shape, name);
+        lines[count - 1].count++;
+        lines[count - 1].total_ms += (double)ms;
+        (void)cudaEventDestroy(sample->begin);
+        (void)cudaEventDestroy(sample->end);
     }
-    for (size_t i = 0; i < 2 * SPANS; i++) {
-        (void)cudaEventDestroy(old->events[i / 2][i % 2]);
+    qsort(lines, count, sizeof *lines, by_total);
+    return count;
+}
+
+void kern_profile_close(struct kern_cuda *own)
+{
+    struct kern_profile *profile = own->profile;
+    if (!profile) {
+        return;
     }
-    free(old);
-    *profile = NULL;
+    (void)cudaStreamSynchronize(own->stream);
+    FILE *file = fopen(profile->path, "w");
+    struct line *lines = (struct line *)calloc(profile->count + 1, sizeof *lines);
+    if (file && lines) {
+        size_t count = sum(profile, lines);
+        fprintf(file, "%10s %10s %8s %8s  kernel\n", "total ms", "each us", "times", "blocks");
+        for (size_t i = 0; i < count; i++) {
+            fprintf(file, "%10.3f %10.2f %8zu %8u  %s\n", lines[i].total_ms,
+                lines[i].total_ms * 1000 / (double)lines[i].count, lines[i].count, lines[i].blocks,
+                lines[i].what);
+        }
+    }
+    if (file) {
+        (void)fclose(file);
+    }
+    free(lines);
+    free(profile);
+    own->profile = NULL;
 }

@@ -1,10 +1,9 @@
 /* A host model at work: reading a prompt, writing one token after the other, for one and for many.
  *
  *     bench_inference [--backend cpu|cuda] [--shape llama1b|qwen06b|llama8b] [--weights TYPE,...]
- *                     [--threads N] [--peers FILE] [--tokenizer FOLDER --turns FILE]
- *                     [--batch N] ...
+ *                     [--threads N] [--batch N] [--peers FILE]
+ *                     [--tokenizer FOLDER --turns FILE] ...
  *
- * --batch: only so many at once, and nothing else, for a profile.
  * Weights are random (random_model.h). Through the engine, as users have it; greedy; keys and
  * values as the engine keeps them unless told. --peers names a file of JSON lines that say what
  * others did on this machine, just now (README.md says which, and what makes them).
@@ -51,7 +50,7 @@ struct scene {
     struct random_shape shape;
     struct peers peers;
     bool on_cuda;
-    size_t batch; /* 0: all */
+    size_t batch; /* write so many at once only; 0: all that there are */
     double read_rate, rival_rate;
 };
 
@@ -357,13 +356,13 @@ static void measure_weights(struct scene *scene, enum kern_dtype dtype)
         (double)bytes / 1e9, (double)(bench_now_ns() - begin) / 1e9);
     struct paramem_engine *engine = engine_open(model, most, tokens, scene->on_cuda ? 2048 : 512);
     (void)time_prefill(engine, shape->vocab, 32, 1);
-    for (size_t i = 0; i < (scene->batch > 0 ? 0 : scene->on_cuda ? 2 : 1); i++) {
+    for (size_t i = 0; i < (scene->on_cuda ? 2 : 1); i++) {
         double rate =
             time_prefill(engine, shape->vocab, reads[i], scene->on_cuda || bench->quick ? 3 : 2);
         row_prefill(scene, dtype, reads[i], rate, product);
     }
     for (size_t i = 0; i < sizeof batches / sizeof batches[0] && batches[i] <= most; i++) {
-        if (scene->batch > 0 && scene->batch != batches[i]) {
+        if (scene->batch > 0 && batches[i] != scene->batch) {
             continue;
         }
         double rate = time_decode(engine, shape->vocab, batches[i], prompt, steps);
@@ -474,6 +473,7 @@ static void scene_open(struct scene *scene, const struct options *options)
         bench_fail("--shape takes llama1b, qwen06b or llama8b, not %s", options->shape);
     }
     scene->shape = *shape;
+    scene->batch = options->batch ? strtoul(options->batch, NULL, 10) : 0;
     if (scene->bench->quick && scene->shape.layers > 4) {
         scene->shape.layers = 4;
     }
@@ -498,7 +498,6 @@ int main(int argc, char **argv)
     enum kern_dtype types[WEIGHTS_MAX];
 
     argc = options_take(&options, argc, argv);
-    scene.batch = options.batch ? strtoul(options.batch, NULL, 10) : 0;
     bool is_cuda = strcmp(options.backend, "cuda") == 0;
     options.threads = options.threads ? options.threads : is_cuda ? "0" : "2"; /* 0: all */
     options.shape = options.shape ? options.shape : is_cuda ? "llama8b" : "llama1b";
@@ -509,7 +508,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < types_count; i++) {
         measure_weights(&scene, types[i]);
     }
-    if (strcmp(scene.shape.name, "llama8b") != 0 && scene.batch == 0) {
+    if (strcmp(scene.shape.name, "llama8b") != 0) {
         measure_load(&scene); /* 16 GB are no file to write for that */
     }
     if (options.tokenizer) {
