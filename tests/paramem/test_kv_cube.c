@@ -558,7 +558,8 @@ static void numbers_that_are_none_are_refused(void **unused)
 
 struct world {
     struct serving f;
-    struct paramem_engine *plain; /* on the same model, which nobody attaches anything to */
+    struct paramem_engine *plain; /* on the same model, which nobody attaches anything to; NULL: the
+                                     model computed plainly, for sums on a GPU are not the same */
     uint64_t state;
     uint32_t texts[3][LENGTH_MAX];
     struct kept cubes[CUBES];
@@ -597,13 +598,18 @@ static void ask(struct world *w, uint64_t *out_cached)
     }
     serving_run(w->f.engine);
     struct paramem_engine *busy = w->f.engine;
-    w->f.engine = w->plain;
     for (size_t i = 0; i < 2; i++) {
-        generate(&w->f, prompts[i], counts[i], tokens, &plain);
-        assert_same(&plain, &heard[i]);
+        assert_int_equal(heard[i].count, tokens);
         *out_cached += heard[i].result.cached_tokens;
+        if (w->plain) {
+            w->f.engine = w->plain;
+            generate(&w->f, prompts[i], counts[i], tokens, &plain);
+            assert_same(&plain, &heard[i]);
+            w->f.engine = busy;
+        } else {
+            serving_assert_greedy(&w->f, prompts[i], counts[i], &heard[i]);
+        }
     }
-    w->f.engine = busy;
 }
 
 static void keep(struct world *w)
@@ -624,14 +630,18 @@ static void any_order_changes_nothing(void **unused)
     const char *text = getenv("MEMOS_TEST_SEED");
     uint64_t seed = text ? strtoull(text, NULL, 10) : 20261127, cached = 0;
     print_message("MEMOS_TEST_SEED=%llu\n", (unsigned long long)seed);
-    for (size_t b = 0; b < 2; b++) {
+    for (size_t b = 0; b < SERVING_BACKENDS; b++) {
         memset(&w, 0, sizeof w);
         w.state = seed + b;
-        assert_true(serving_open(&w.f, serving_backends[b], b ? tiny_mistral() : tiny_qwen3()));
+        if (!serving_open(&w.f, serving_backends[b], b ? tiny_mistral() : tiny_qwen3())) {
+            continue;
+        }
         for (size_t i = 0; i < 3; i++) {
             serving_prompt(&w.state, w.texts[i], LENGTH_MAX);
         }
-        w.plain = serving_engine(&w.f, 10, 1, 64, false);
+        if (strcmp(serving_backends[b], "cuda") != 0) {
+            w.plain = serving_engine(&w.f, 10, 1, 64, false);
+        }
         w.f.engine = serving_engine(&w.f, 12, 3, 48, true); /* so few that pages go */
         for (size_t i = 0; i < 150; i++) {
             size_t what = tiny_below(&w.state, 5);
