@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 extern "C" {
 #include "kernels/cuda/ops.h"
@@ -25,6 +26,8 @@ extern "C" {
 struct kern_profile; /* profile.cu's */
 struct kern_blaslt;  /* linear.cu's: cuBLASLt, loaded at run time, and its plans */
 
+enum kern_chains { KERN_CHAINS_NONE, KERN_CHAINS_SMALL, KERN_CHAINS_ALL };
+
 /* Behind ctx->own. */
 struct kern_cuda {
     cudaStream_t stream; /* all operations */
@@ -36,12 +39,12 @@ struct kern_cuda {
     struct kern_blaslt *blaslt;                /* NULL: the library is not there */
     int multiprocessors, l2_bytes, capability; /* 90 for sm_90 */
     struct kern_profile *profile;              /* NULL: nobody asked for one */
-    bool chains;                               /* kernels may start before the last has ended */
-    bool recording;                            /* between kern_graph_begin and _end */
-    size_t live;                               /* pieces of memory: none when it is reset */
-    uint64_t generation;                       /* of the device: what was made in another is gone */
-    cudaError_t failed;                        /* the first error; cudaSuccess: none */
-    char failed_at[96];                        /* what was tried */
+    enum kern_chains chains; /* which kernels may start before the last has ended */
+    bool recording;          /* between kern_graph_begin and _end */
+    size_t live;             /* pieces of memory: none when it is reset */
+    uint64_t generation;     /* of the device: what was made in another is gone */
+    cudaError_t failed;      /* the first error; cudaSuccess: none */
+    char failed_at[96];      /* what was tried */
 };
 
 static inline struct kern_cuda *kern_cuda_of(const struct kern_ctx *ctx)
@@ -77,6 +80,13 @@ void kern_profile_begin(struct kern_cuda *own, const char *what, unsigned blocks
 void kern_profile_end(struct kern_cuda *own);
 void kern_profile_close(struct kern_cuda *own); /* writes the table */
 
+/* May the kernel of this name start early? */
+static inline bool kern_chains(const struct kern_cuda *own, const char *what)
+{
+    return own->chains == KERN_CHAINS_ALL ||
+           (own->chains == KERN_CHAINS_SMALL && strncmp(what, "(skinny", 7) != 0);
+}
+
 /* A launch. shared: bytes of dynamic shared memory; what is above 48 KiB is asked for here.
  * chained: the kernel may start while the one before it in the stream still runs (programmatic
  * dependent launch, sm_90): it must call kern_wait_before before it reads what others wrote, and
@@ -103,7 +113,7 @@ void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P..
     config.dynamicSmemBytes = shared;
     config.stream = own->stream;
     config.attrs = &attribute;
-    config.numAttrs = chained && own->chains && own->capability >= 90 ? 1 : 0;
+    config.numAttrs = chained && kern_chains(own, what) && own->capability >= 90 ? 1 : 0;
     kern_profile_begin(own, what, grid.x * grid.y * grid.z);
     kern_cuda_check(ctx, cudaLaunchKernelEx(&config, kernel, (P)args...), what);
     kern_profile_end(own);

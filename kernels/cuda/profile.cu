@@ -35,13 +35,18 @@ void kern_profile_open(struct kern_cuda *own)
 {
     const char *path = getenv("MEMOS_CUDA_PROFILE");
     const char *chains = getenv("MEMOS_CUDA_CHAINS");
-    own->chains = !chains || strcmp(chains, "0") != 0;
+    own->chains = KERN_CHAINS_ALL;
+    if (chains && strcmp(chains, "0") == 0) {
+        own->chains = KERN_CHAINS_NONE;
+    } else if (chains && strcmp(chains, "small") == 0) {
+        own->chains = KERN_CHAINS_SMALL;
+    }
     if (path && *path) {
         own->profile = (struct kern_profile *)calloc(1, sizeof *own->profile);
     }
     if (own->profile) {
         own->profile->path = path;
-        own->chains = false;
+        own->chains = KERN_CHAINS_NONE;
     }
 }
 
