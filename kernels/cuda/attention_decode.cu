@@ -406,8 +406,6 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 3)
     uint32_t *first = (uint32_t *)(memory + sh::TOTAL);
     unsigned group = a.heads / a.kv.heads;
     sums<D> s;
-    kern_start_next();
-    kern_wait_before();
     count_pieces(a, first);
     for (unsigned item = blockIdx.x; item < first[a.sequences]; item += gridDim.x) {
         piece p = piece_of(a, first, item);
@@ -432,8 +430,6 @@ __global__ void __launch_bounds__(256) attention_merge_kernel(attention_view a)
     unsigned b = blockIdx.x / a.heads, head = blockIdx.x % a.heads, d = threadIdx.x;
     unsigned lane = threadIdx.x % 32, width = a.kv.head_dim + 2;
     size_t step = (size_t)a.heads * width;
-    kern_start_next();
-    kern_wait_before();
     uint32_t start = a.starts[b], end = a.starts[b + 1];
     unsigned count = cut_of(a, a.lengths[b]).count;
     if (count == 1 || start == end) {
@@ -467,11 +463,10 @@ template <enum kern_dtype TYPE, int D> void launch(struct kern_ctx *ctx, const a
     size_t room = (220U << 10) / (shared + 1024), most = D > 128 ? 1 : 4;
     size_t blocks = kern_cuda_width(ctx) * (room < most ? room : most);
     size_t items = (size_t)a.sequences * a.kv.heads * a.pieces_max;
-    KERN_LAUNCH_CHAINED(ctx, (attention_decode_kernel<TYPE, D>),
+    KERN_LAUNCH(ctx, (attention_decode_kernel<TYPE, D>),
         dim3((unsigned)(items < blocks ? items : blocks)), dim3(THREADS), shared, a);
     if (a.pieces_max > 1) {
-        KERN_LAUNCH_CHAINED(
-            ctx, attention_merge_kernel, dim3(a.sequences * a.heads), dim3(D), 0, a);
+        KERN_LAUNCH(ctx, attention_merge_kernel, dim3(a.sequences * a.heads), dim3(D), 0, a);
     }
 }
 

@@ -82,8 +82,6 @@ __global__ void __launch_bounds__(WARPS * 32) attention_plain_kernel(attention_v
     unsigned head = blockIdx.x % a.heads, row = blockIdx.x / a.heads;
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, d_count = a.kv.head_dim;
     unsigned kv_head = head / (a.heads / a.kv.heads);
-    kern_start_next();
-    kern_wait_before();
     int b = sequence_of(a, row);
     if (b < 0) {
         return;
@@ -133,8 +131,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_plain_kernel(attention_v
 
 template <enum kern_dtype TYPE> void launch(struct kern_ctx *ctx, const attention_view &a)
 {
-    KERN_LAUNCH_CHAINED(
-        ctx, attention_plain_kernel<TYPE>, dim3(a.t * a.heads), dim3(WARPS * 32), 0, a);
+    KERN_LAUNCH(ctx, attention_plain_kernel<TYPE>, dim3(a.t * a.heads), dim3(WARPS * 32), 0, a);
 }
 
 } // namespace

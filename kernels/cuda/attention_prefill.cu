@@ -398,8 +398,6 @@ __global__ void __launch_bounds__(THREADS, D > 128 ? 1 : 2)
     sums<D, MT> s;
     float scores[MT][KEYS / 8][4];
     float scale = a.scale * LOG2_E;
-    kern_start_next();
-    kern_wait_before();
     if (!place_of(a, M, &p)) {
         return;
     }
@@ -442,8 +440,6 @@ __global__ void __launch_bounds__(256) attention_join_kernel(attention_view a, u
 {
     unsigned row = blockIdx.x / a.heads, head = blockIdx.x % a.heads, d = threadIdx.x;
     float top = -INFINITY, sum = 0, all = 0;
-    kern_start_next();
-    kern_wait_before();
     if (row >= a.starts[a.sequences] || d >= a.kv.head_dim) {
         return;
     }
@@ -465,12 +461,12 @@ void launch(struct kern_ctx *ctx, const attention_view &a)
     unsigned tiles = (a.rows_max * (a.heads / a.kv.heads) + 64 * MT - 1) / (64 * MT);
     unsigned shares = (unsigned)kern_cuda_attention_shares(
         ctx, a.t, (size_t)tiles * a.kv.heads * a.sequences, a.heads, D, a.length_max);
-    KERN_LAUNCH_CHAINED(ctx, (attention_prefill_kernel<TYPE, D, MT>),
+    KERN_LAUNCH(ctx, (attention_prefill_kernel<TYPE, D, MT>),
         dim3(tiles * a.kv.heads, a.sequences, shares), dim3(THREADS), (shared_bytes<TYPE, D, MT>()),
         a);
     if (shares > 1) {
-        KERN_LAUNCH_CHAINED(ctx, attention_join_kernel, dim3(a.t * a.heads),
-            dim3((D + 31) / 32 * 32), 0, a, shares);
+        KERN_LAUNCH(ctx, attention_join_kernel, dim3(a.t * a.heads), dim3((D + 31) / 32 * 32), 0, a,
+            shares);
     }
 }
 

@@ -6,14 +6,13 @@
  *
  * Tests build the same files with plain g++ and -DKERN_CUDA_EMULATED -include the emulator's
  * header, which has the CUDA words (__global__, dim3, threadIdx ...), KERN_LAUNCH and
- * KERN_LAUNCH_CHAINED of its own: a kernel then runs when it is launched. */
+ * KERN_LAUNCH of its own: a kernel then runs when it is launched. */
 #ifndef KERNELS_CUDA_DEVICE_CUH
 #define KERNELS_CUDA_DEVICE_CUH
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 extern "C" {
 #include "kernels/cuda/ops.h"
@@ -26,8 +25,6 @@ extern "C" {
 struct kern_profile; /* profile.cu's */
 struct kern_blaslt;  /* linear.cu's: cuBLASLt, loaded at run time, and its plans */
 
-enum kern_chains { KERN_CHAINS_NONE, KERN_CHAINS_SMALL, KERN_CHAINS_ALL };
-
 /* Behind ctx->own. */
 struct kern_cuda {
     cudaStream_t stream; /* all operations */
@@ -39,12 +36,11 @@ struct kern_cuda {
     struct kern_blaslt *blaslt;                /* NULL: the library is not there */
     int multiprocessors, l2_bytes, capability; /* 90 for sm_90 */
     struct kern_profile *profile;              /* NULL: nobody asked for one */
-    enum kern_chains chains; /* which kernels may start before the last has ended */
-    bool recording;          /* between kern_graph_begin and _end */
-    size_t live;             /* pieces of memory: none when it is reset */
-    uint64_t generation;     /* of the device: what was made in another is gone */
-    cudaError_t failed;      /* the first error; cudaSuccess: none */
-    char failed_at[96];      /* what was tried */
+    bool recording;                            /* between kern_graph_begin and _end */
+    size_t live;                               /* pieces of memory: none when it is reset */
+    uint64_t generation;                       /* of the device: what was made in another is gone */
+    cudaError_t failed;                        /* the first error; cudaSuccess: none */
+    char failed_at[96];                        /* what was tried */
 };
 
 static inline struct kern_cuda *kern_cuda_of(const struct kern_ctx *ctx)
@@ -80,20 +76,10 @@ void kern_profile_begin(struct kern_cuda *own, const char *what, unsigned blocks
 void kern_profile_end(struct kern_cuda *own);
 void kern_profile_close(struct kern_cuda *own); /* writes the table */
 
-/* May the kernel of this name start early? */
-static inline bool kern_chains(const struct kern_cuda *own, const char *what)
-{
-    return own->chains == KERN_CHAINS_ALL ||
-           (own->chains == KERN_CHAINS_SMALL && strncmp(what, "(skinny", 7) != 0);
-}
-
-/* A launch. shared: bytes of dynamic shared memory; what is above 48 KiB is asked for here.
- * chained: the kernel may start while the one before it in the stream still runs (programmatic
- * dependent launch, sm_90): it must call kern_wait_before before it reads what others wrote, and
- * before it writes anything; every one of its threads that exits must have called it. */
+/* A launch. shared: bytes of dynamic shared memory; what is above 48 KiB is asked for here. */
 template <typename... P, typename... A>
 void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P...), dim3 grid,
-    dim3 block, size_t shared, bool chained, A... args)
+    dim3 block, size_t shared, A... args)
 {
     struct kern_cuda *own = kern_cuda_of(ctx);
     if (!kern_cuda_usable(ctx)) {
@@ -104,41 +90,18 @@ void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P..
             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
             what);
     }
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = own->stream;
-    config.attrs = &attribute;
-    config.numAttrs = chained && kern_chains(own, what) && own->capability >= 90 ? 1 : 0;
     kern_profile_begin(own, what, grid.x * grid.y * grid.z);
     kern_cuda_check(ctx, cudaLaunchKernelEx(&config, kernel, (P)args...), what);
     kern_profile_end(own);
 }
 
 #define KERN_LAUNCH(ctx, kernel, grid, block, shared, ...)                                         \
-    kern_cuda_launch(ctx, #kernel, kernel, grid, block, shared, false, __VA_ARGS__)
-#define KERN_LAUNCH_CHAINED(ctx, kernel, grid, block, shared, ...)                                 \
-    kern_cuda_launch(ctx, #kernel, kernel, grid, block, shared, true, __VA_ARGS__)
-
-/* In a kernel launched with KERN_LAUNCH_CHAINED: wait for all that the kernels before it wrote. */
-static __device__ __forceinline__ void kern_wait_before(void)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-/* Let the next kernel, if it is a chained one, begin to start: once all blocks said it or ended. */
-static __device__ __forceinline__ void kern_start_next(void)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
+    kern_cuda_launch(ctx, #kernel, kernel, grid, block, shared, __VA_ARGS__)
 
 #endif /* KERN_CUDA_EMULATED */
 

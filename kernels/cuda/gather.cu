@@ -14,8 +14,6 @@ struct rows {
 /* A block per row. */
 template <enum kern_dtype TYPE, int V> __global__ void __launch_bounds__(256) gather_kernel(rows a)
 {
-    kern_start_next();
-    kern_wait_before();
     const unsigned char *row = a.table + a.ids[blockIdx.x] * a.row_bytes;
     for (size_t i = threadIdx.x; i < a.k / V; i += blockDim.x) {
         store_numbers<KERN_F32, V>(
@@ -69,8 +67,6 @@ __device__ float q6_k_at(const unsigned char *block, unsigned i)
 
 template <enum kern_dtype TYPE> __global__ void __launch_bounds__(256) gather_blocks_kernel(rows a)
 {
-    kern_start_next();
-    kern_wait_before();
     const unsigned char *row = a.table + a.ids[blockIdx.x] * a.row_bytes;
     for (size_t i = threadIdx.x; i < a.k; i += blockDim.x) {
         float value = TYPE == KERN_Q8_0   ? q8_0_at(row + i / 32 * 34, i % 32)
@@ -85,15 +81,15 @@ template <enum kern_dtype TYPE> void launch(struct kern_ctx *ctx, const rows &a,
 {
     bool wide = a.k % 4 == 0 && lies_wide(a.table, 16) && lies_wide(a.y, 16);
     if (wide) {
-        KERN_LAUNCH_CHAINED(ctx, (gather_kernel<TYPE, 4>), dim3((unsigned)t), dim3(256), 0, a);
+        KERN_LAUNCH(ctx, (gather_kernel<TYPE, 4>), dim3((unsigned)t), dim3(256), 0, a);
     } else {
-        KERN_LAUNCH_CHAINED(ctx, (gather_kernel<TYPE, 1>), dim3((unsigned)t), dim3(256), 0, a);
+        KERN_LAUNCH(ctx, (gather_kernel<TYPE, 1>), dim3((unsigned)t), dim3(256), 0, a);
     }
 }
 
 template <enum kern_dtype TYPE> void launch_blocks(struct kern_ctx *ctx, const rows &a, size_t t)
 {
-    KERN_LAUNCH_CHAINED(ctx, gather_blocks_kernel<TYPE>, dim3((unsigned)t), dim3(256), 0, a);
+    KERN_LAUNCH(ctx, gather_blocks_kernel<TYPE>, dim3((unsigned)t), dim3(256), 0, a);
 }
 
 } // namespace

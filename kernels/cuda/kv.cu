@@ -113,8 +113,6 @@ __global__ void __launch_bounds__(256) kv_write_kernel(writing a)
     unsigned lane = threadIdx.x % 32, head = (unsigned)(warp / 2 % a.kv.heads);
     bool is_key = warp % 2 == 0;
     size_t t = warp / 2 / a.kv.heads;
-    kern_start_next();
-    kern_wait_before();
     if (t >= a.t || a.slots[t] == KERN_NO_SLOT) {
         return;
     }
@@ -157,8 +155,6 @@ template <enum kern_dtype TYPE> __global__ void __launch_bounds__(256) kv_read_k
     unsigned lane = threadIdx.x % 32, head = (unsigned)(warp / 2 % a.kv.heads);
     bool is_key = warp % 2 == 0;
     size_t t = warp / 2 / a.kv.heads;
-    kern_start_next();
-    kern_wait_before();
     if (t >= a.t) {
         return;
     }
@@ -192,8 +188,6 @@ template <enum kern_dtype TYPE> __global__ void __launch_bounds__(256) kv_shift_
     size_t warp = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     unsigned lane = threadIdx.x % 32, head = (unsigned)(warp % a.kv.heads);
     size_t t = warp / a.kv.heads;
-    kern_start_next();
-    kern_wait_before();
     if (t >= a.t || a.slots[t] == KERN_NO_SLOT || a.shifts[t] == 0) {
         return;
     }
@@ -230,22 +224,20 @@ void launch_write(struct kern_ctx *ctx, enum kern_dtype from, const writing &a)
 {
     dim3 blocks = blocks_of(a.t * a.kv.heads * 2);
     if (from == KERN_F16) {
-        KERN_LAUNCH_CHAINED(ctx, (kv_write_kernel<TYPE, KERN_F16>), blocks, dim3(256), 0, a);
+        KERN_LAUNCH(ctx, (kv_write_kernel<TYPE, KERN_F16>), blocks, dim3(256), 0, a);
     } else if (from == KERN_BF16) {
-        KERN_LAUNCH_CHAINED(ctx, (kv_write_kernel<TYPE, KERN_BF16>), blocks, dim3(256), 0, a);
+        KERN_LAUNCH(ctx, (kv_write_kernel<TYPE, KERN_BF16>), blocks, dim3(256), 0, a);
     } else {
-        KERN_LAUNCH_CHAINED(ctx, (kv_write_kernel<TYPE, KERN_F32>), blocks, dim3(256), 0, a);
+        KERN_LAUNCH(ctx, (kv_write_kernel<TYPE, KERN_F32>), blocks, dim3(256), 0, a);
     }
 }
 
 template <enum kern_dtype TYPE> void launch_reading(struct kern_ctx *ctx, const reading &a)
 {
     if (a.shifts) {
-        KERN_LAUNCH_CHAINED(
-            ctx, kv_shift_kernel<TYPE>, blocks_of(a.t * a.kv.heads), dim3(256), 0, a);
+        KERN_LAUNCH(ctx, kv_shift_kernel<TYPE>, blocks_of(a.t * a.kv.heads), dim3(256), 0, a);
     } else {
-        KERN_LAUNCH_CHAINED(
-            ctx, kv_read_kernel<TYPE>, blocks_of(a.t * a.kv.heads * 2), dim3(256), 0, a);
+        KERN_LAUNCH(ctx, kv_read_kernel<TYPE>, blocks_of(a.t * a.kv.heads * 2), dim3(256), 0, a);
     }
 }
 

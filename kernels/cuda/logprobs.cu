@@ -10,8 +10,6 @@ __global__ void __launch_bounds__(1024)
     logprobs_kernel(const float *logits, const uint32_t *ids, size_t vocab, float *out)
 {
     KERN_SHARED(float, scratch, 64);
-    kern_start_next();
-    kern_wait_before();
     const float *row = logits + blockIdx.x * vocab;
     running all = running_of_row<V>(row, vocab, scratch, [](float, uint32_t) {});
     if (threadIdx.x == 0) {
@@ -27,10 +25,10 @@ void kern_cuda_logprobs(struct kern_ctx *ctx, const float *logits, const uint32_
     if (rows == 0) {
         return;
     } else if (vocab % 4 == 0 && lies_wide(logits, 16)) {
-        KERN_LAUNCH_CHAINED(
+        KERN_LAUNCH(
             ctx, logprobs_kernel<4>, dim3((unsigned)rows), dim3(1024), 0, logits, ids, vocab, out);
     } else {
-        KERN_LAUNCH_CHAINED(
+        KERN_LAUNCH(
             ctx, logprobs_kernel<1>, dim3((unsigned)rows), dim3(1024), 0, logits, ids, vocab, out);
     }
 }

@@ -34,8 +34,6 @@ __global__ void __launch_bounds__(WARPS * 32) plain(const struct plain a)
     size_t t0 = blockIdx.x % a.t_tiles * ROWS;
     size_t lane = threadIdx.x % 32;
     float sums[ROWS] = {};
-    kern_start_next();
-    kern_wait_before();
     if (n >= a.out.n) {
         return;
     }
@@ -75,12 +73,12 @@ void kern_plain(struct kern_ctx *ctx, const struct kern_linear *a)
     struct plain args = {a->x, w->data, w->k, a->t, (a->t + ROWS - 1) / ROWS, kern_epilogue_of(a)};
     dim3 grid((unsigned)((w->n + WARPS - 1) / WARPS * args.t_tiles)), block(WARPS * 32);
     if (w->dtype == KERN_BF16 && a->x_dtype == KERN_BF16) {
-        KERN_LAUNCH_CHAINED(ctx, (plain<true, true, 1>), grid, block, 0, args);
+        KERN_LAUNCH(ctx, (plain<true, true, 1>), grid, block, 0, args);
     } else if (w->dtype == KERN_BF16) {
-        KERN_LAUNCH_CHAINED(ctx, (plain<true, false, 1>), grid, block, 0, args);
+        KERN_LAUNCH(ctx, (plain<true, false, 1>), grid, block, 0, args);
     } else if (w->k % 4 == 0) {
-        KERN_LAUNCH_CHAINED(ctx, (plain<false, false, 4>), grid, block, 0, args);
+        KERN_LAUNCH(ctx, (plain<false, false, 4>), grid, block, 0, args);
     } else {
-        KERN_LAUNCH_CHAINED(ctx, (plain<false, false, 1>), grid, block, 0, args);
+        KERN_LAUNCH(ctx, (plain<false, false, 1>), grid, block, 0, args);
     }
 }

@@ -1,8 +1,7 @@
 /* Where a device's time goes: an event on either side of every launch, summed by kernel and grid.
  *
  * For developers: MEMOS_CUDA_PROFILE names a file; the table is written there when the context is
- * closed. Nothing is recorded into graphs meanwhile, and kernels are not chained, so that each is
- * timed by itself; the sum is what a step would take if none overlapped another. */
+ * closed. Nothing is recorded into graphs meanwhile. */
 #include "kernels/cuda/device.cuh"
 
 #include <stdio.h>
@@ -34,19 +33,11 @@ struct line {
 void kern_profile_open(struct kern_cuda *own)
 {
     const char *path = getenv("MEMOS_CUDA_PROFILE");
-    const char *chains = getenv("MEMOS_CUDA_CHAINS");
-    own->chains = KERN_CHAINS_ALL;
-    if (chains && strcmp(chains, "0") == 0) {
-        own->chains = KERN_CHAINS_NONE;
-    } else if (chains && strcmp(chains, "small") == 0) {
-        own->chains = KERN_CHAINS_SMALL;
-    }
     if (path && *path) {
         own->profile = (struct kern_profile *)calloc(1, sizeof *own->profile);
     }
     if (own->profile) {
         own->profile->path = path;
-        own->chains = KERN_CHAINS_NONE;
     }
 }
 

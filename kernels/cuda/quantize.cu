@@ -39,8 +39,6 @@ __global__ void __launch_bounds__(ROW_THREADS)
     const float *row = x + blockIdx.x * k;
     int8_t *to = codes + blockIdx.x * k_padded;
     float kept[KEPT], most = 0;
-    kern_start_next();
-    kern_wait_before();
 #pragma unroll
     for (size_t i = 0; i < KEPT; i++) {
         size_t at = i * blockDim.x + threadIdx.x;
@@ -74,8 +72,6 @@ __global__ void __launch_bounds__(THREADS) quantize_blocks(
     size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 8; /* of all (T, K') numbers */
     size_t row = at / k_padded, first = at % k_padded;
     float numbers[8], most = 0;
-    kern_start_next();
-    kern_wait_before();
     for (size_t i = 0; i < 8; i++) {
         numbers[i] = row < t && first + i < k ? x[row * k + first + i] : 0.0F;
         most = fmaxf(most, fabsf(numbers[i]));
@@ -116,13 +112,12 @@ struct kern_codes kern_quantize(struct kern_ctx *ctx, const struct kern_linear *
     if (w->dtype == KERN_I8) {
         /* few numbers a thread: rows are few, and each waits for its own */
         unsigned threads = w->k >= 4 * ROW_THREADS ? ROW_THREADS : THREADS;
-        KERN_LAUNCH_CHAINED(ctx, quantize_rows, dim3((unsigned)a->t), dim3(threads), 0,
-            (const float *)a->x, out.codes, out.scales, w->k, w->k_padded);
+        KERN_LAUNCH(ctx, quantize_rows, dim3((unsigned)a->t), dim3(threads), 0, (const float *)a->x,
+            out.codes, out.scales, w->k, w->k_padded);
     } else {
         size_t threads = a->t * w->k_padded / 8;
-        KERN_LAUNCH_CHAINED(ctx, quantize_blocks,
-            dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS), 0,
-            (const float *)a->x, out.codes, out.scales, a->t, w->k, w->k_padded);
+        KERN_LAUNCH(ctx, quantize_blocks, dim3((unsigned)((threads + THREADS - 1) / THREADS)),
+            dim3(THREADS), 0, (const float *)a->x, out.codes, out.scales, a->t, w->k, w->k_padded);
     }
     return out;
 }
@@ -133,8 +128,6 @@ __global__ void __launch_bounds__(THREADS)
     round_to_bf16(const float *x, uint16_t *out, size_t count)
 {
     size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 4;
-    kern_start_next();
-    kern_wait_before();
     if (at + 4 <= count) {
         float4 v = *(const float4 *)(x + at);
         *(uint2 *)(out + at) = make_uint2(kern_bf16x2_of(v.x, v.y), kern_bf16x2_of(v.z, v.w));
@@ -151,9 +144,8 @@ const void *kern_rounded(struct kern_ctx *ctx, const struct kern_linear *a, void
     if (a->x_dtype == KERN_BF16) {
         return a->x;
     }
-    KERN_LAUNCH_CHAINED(ctx, round_to_bf16,
-        dim3((unsigned)((count + 4 * THREADS - 1) / (4 * THREADS))), dim3(THREADS), 0,
-        (const float *)a->x, (uint16_t *)room, count);
+    KERN_LAUNCH(ctx, round_to_bf16, dim3((unsigned)((count + 4 * THREADS - 1) / (4 * THREADS))),
+        dim3(THREADS), 0, (const float *)a->x, (uint16_t *)room, count);
     return room;
 }
 
@@ -163,8 +155,6 @@ __global__ void __launch_bounds__(THREADS)
     finish(const float *sums, const struct kern_epilogue out, const struct kern_cut cut)
 {
     size_t at = blockIdx.x * (size_t)THREADS + threadIdx.x;
-    kern_start_next();
-    kern_wait_before();
     if (at < cut.t * cut.n) {
         kern_put(&out, cut.t0 + at / cut.n, cut.n0 + at % cut.n, sums[at]);
     }
@@ -174,8 +164,8 @@ void kern_finish(struct kern_ctx *ctx, const struct kern_linear *a, const float 
     const struct kern_cut *cut)
 {
     size_t count = cut->t * cut->n;
-    KERN_LAUNCH_CHAINED(ctx, finish, dim3((unsigned)((count + THREADS - 1) / THREADS)),
-        dim3(THREADS), 0, sums, kern_epilogue_of(a), *cut);
+    KERN_LAUNCH(ctx, finish, dim3((unsigned)((count + THREADS - 1) / THREADS)), dim3(THREADS), 0,
+        sums, kern_epilogue_of(a), *cut);
 }
 
 /* ---- codes as numbers ---------------------------------------------------------------------- */
@@ -204,8 +194,6 @@ __global__ void __launch_bounds__(THREADS) widen(const struct widening a)
 {
     size_t at = (blockIdx.x * (size_t)THREADS + threadIdx.x) * 8;
     size_t row = at / a.k, k = at % a.k, n = a.n0 + row;
-    kern_start_next();
-    kern_wait_before();
     if (row >= a.n) {
         return;
     }
@@ -239,6 +227,6 @@ void kern_widen(struct kern_ctx *ctx, const struct kern_matrix *w, size_t n0, si
     struct widening a = {(const uint8_t *)w->data, w->scales, w->dtype, w->k, w->k_padded,
         w->dtype == KERN_Q4_0 ? w->k_padded / 2 : w->k_padded, n0, n, (uint16_t *)out};
     size_t threads = n * w->k / 8;
-    KERN_LAUNCH_CHAINED(
+    KERN_LAUNCH(
         ctx, widen, dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS), 0, a);
 }

@@ -62,14 +62,12 @@ __global__ void __launch_bounds__(WIDTH == 32 ? 256 : WIDTH) rmsnorm_kernel(rms 
     constexpr bool EARLY = WIDTH <= 256; /* where there are registers for it */
     numbers<V> kept[KEPT], gamma[KEPT];
     float sum = 0;
-    kern_start_next();
 #pragma unroll
     for (int j = 0; j < KEPT && EARLY; j++) { /* a weight: no kernel before writes it */
         if (thread + (size_t)j * WIDTH < count) {
             gamma[j] = load_numbers<KERN_F32, V>(a.gamma, (thread + (size_t)j * WIDTH) * V);
         }
     }
-    kern_wait_before();
     if (unit >= a.units) {
         return; /* a whole warp: WIDTH is 32 */
     }
@@ -108,14 +106,12 @@ template <enum kern_dtype Y, int V> void launch(struct kern_ctx *ctx, const rms 
 {
     size_t count = a.k / V;
     if (count <= 32 * KEPT) {
-        KERN_LAUNCH_CHAINED(
+        KERN_LAUNCH(
             ctx, (rmsnorm_kernel<Y, V, 32>), dim3((unsigned)((a.units + 7) / 8)), dim3(256), 0, a);
     } else if (count <= 256 * KEPT) {
-        KERN_LAUNCH_CHAINED(
-            ctx, (rmsnorm_kernel<Y, V, 256>), dim3((unsigned)a.units), dim3(256), 0, a);
+        KERN_LAUNCH(ctx, (rmsnorm_kernel<Y, V, 256>), dim3((unsigned)a.units), dim3(256), 0, a);
     } else {
-        KERN_LAUNCH_CHAINED(
-            ctx, (rmsnorm_kernel<Y, V, 1024>), dim3((unsigned)a.units), dim3(1024), 0, a);
+        KERN_LAUNCH(ctx, (rmsnorm_kernel<Y, V, 1024>), dim3((unsigned)a.units), dim3(1024), 0, a);
     }
 }
 

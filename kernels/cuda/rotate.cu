@@ -17,8 +17,6 @@ template <int V> __global__ void __launch_bounds__(256) rotate_kernel(turn a)
 {
     size_t per_head = a.half / V;
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    kern_start_next();
-    kern_wait_before();
     if (i >= a.t * a.heads * per_head) {
         return;
     }
@@ -46,8 +44,7 @@ template <int V> __global__ void __launch_bounds__(256) rotate_kernel(turn a)
 template <int V> void launch(struct kern_ctx *ctx, const turn &a)
 {
     size_t count = a.t * a.heads * (a.half / V);
-    KERN_LAUNCH_CHAINED(
-        ctx, rotate_kernel<V>, dim3((unsigned)((count + 255) / 256)), dim3(256), 0, a);
+    KERN_LAUNCH(ctx, rotate_kernel<V>, dim3((unsigned)((count + 255) / 256)), dim3(256), 0, a);
 }
 
 } // namespace

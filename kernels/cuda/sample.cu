@@ -536,8 +536,6 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(sampling a)
     KERN_SHARED(u64, weights, LIST);
     KERN_SHARED(u64, bin_weights, BINS);
     KERN_SHARED(uint32_t, bin_counts, BINS);
-    kern_start_next();
-    kern_wait_before();
     struct kern_sample_row how = a.rows[blockIdx.x];
     float *logits = a.logits + blockIdx.x * a.vocab;
     work w = {logits, a.vocab, a.vocab % 4 == 0 && (uintptr_t)a.logits % 16 == 0, 0,
@@ -583,6 +581,6 @@ void kern_cuda_sample(struct kern_ctx *ctx, const struct kern_sample *a)
     sampling s = {a->logits, a->rows, a->adjusts, a->vocab, a->top, a->out_ids, a->out_logprobs,
         a->out_top_ids, a->out_top_logprobs};
     if (a->rows_count > 0) {
-        KERN_LAUNCH_CHAINED(ctx, sample_kernel, dim3((unsigned)a->rows_count), dim3(THREADS), 0, s);
+        KERN_LAUNCH(ctx, sample_kernel, dim3((unsigned)a->rows_count), dim3(THREADS), 0, s);
     }
 }

@@ -20,8 +20,6 @@ template <enum kern_dtype FROM, enum kern_dtype TO>
 __global__ void __launch_bounds__(256)
     side_gather_kernel(const void *from, void *to, size_t k, some_rows a)
 {
-    kern_start_next();
-    kern_wait_before();
     for (size_t i = threadIdx.x; i < k; i += blockDim.x) {
         store_numbers<TO, 1>(
             to, blockIdx.x * k + i, load_numbers<FROM, 1>(from, a.rows[blockIdx.x] * k + i));
@@ -32,8 +30,6 @@ __global__ void __launch_bounds__(256)
 __global__ void __launch_bounds__(256)
     side_add_kernel(const float *from, float *to, size_t k, some_rows a)
 {
-    kern_start_next();
-    kern_wait_before();
     for (size_t i = threadIdx.x; i < k; i += blockDim.x) {
         to[a.rows[blockIdx.x] * k + i] += from[blockIdx.x * k + i];
     }
@@ -106,14 +102,14 @@ void gather(struct kern_ctx *ctx, const struct kern_side_ffn *a, const uint32_t 
     in_pieces(rows, count, false, [&](size_t at, dim3 blocks, const some_rows &some) {
         void *out = to + at * a->k * kern_dtype_bytes(to_dtype);
         if (a->h_dtype == KERN_BF16 && to_dtype == KERN_BF16) {
-            KERN_LAUNCH_CHAINED(ctx, (side_gather_kernel<KERN_BF16, KERN_BF16>), blocks, dim3(256),
-                0, a->h, out, a->k, some);
+            KERN_LAUNCH(ctx, (side_gather_kernel<KERN_BF16, KERN_BF16>), blocks, dim3(256), 0, a->h,
+                out, a->k, some);
         } else if (a->h_dtype == KERN_BF16) {
-            KERN_LAUNCH_CHAINED(ctx, (side_gather_kernel<KERN_BF16, KERN_F32>), blocks, dim3(256),
-                0, a->h, out, a->k, some);
+            KERN_LAUNCH(ctx, (side_gather_kernel<KERN_BF16, KERN_F32>), blocks, dim3(256), 0, a->h,
+                out, a->k, some);
         } else {
-            KERN_LAUNCH_CHAINED(ctx, (side_gather_kernel<KERN_F32, KERN_F32>), blocks, dim3(256), 0,
-                a->h, out, a->k, some);
+            KERN_LAUNCH(ctx, (side_gather_kernel<KERN_F32, KERN_F32>), blocks, dim3(256), 0, a->h,
+                out, a->k, some);
         }
     });
 }
@@ -158,7 +154,7 @@ void run_group(struct kern_ctx *ctx, const struct kern_side_ffn *a, size_t group
         const float *from = (const float *)(memory + r.out);
         in_pieces(
             rows, count, repeat(rows, count), [&](size_t at, dim3 blocks, const some_rows &some) {
-                KERN_LAUNCH_CHAINED(
+                KERN_LAUNCH(
                     ctx, side_add_kernel, blocks, dim3(256), 0, from + at * a->k, a->y, a->k, some);
             });
     }

@@ -16,8 +16,6 @@ __global__ void __launch_bounds__(256) silu_mul_kernel(gate a)
 {
     size_t per_row = a.inner / V;
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    kern_start_next();
-    kern_wait_before();
     if (i >= a.t * per_row) {
         return;
     }
@@ -35,7 +33,7 @@ template <enum kern_dtype X, enum kern_dtype Y, int V>
 void launch(struct kern_ctx *ctx, const gate &a)
 {
     size_t count = a.t * (a.inner / V);
-    KERN_LAUNCH_CHAINED(
+    KERN_LAUNCH(
         ctx, (silu_mul_kernel<X, Y, V>), dim3((unsigned)((count + 255) / 256)), dim3(256), 0, a);
 }
 

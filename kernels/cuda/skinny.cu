@@ -11,9 +11,6 @@
  * Every block reads all of x, from the second cache: with many rows of x a block has more tiles, so
  * that this is less than what it reads of W.
  *
- * W does not change: a block asks for its first step, and for some of what follows to come to the
- * second cache, before the kernel before this one is done.
- *
  * What a lane holds of K is what words.cuh says of the order of K: any, if x's is the same. */
 #include "kernels/cuda/linear.cuh"
 #include "kernels/cuda/numbers.cuh"
@@ -22,8 +19,7 @@
 #include <stdlib.h>
 
 #define WARPS 8
-#define CHUNK 64                /* bytes of a row of W: 16 for each of four lanes */
-#define AHEAD_BYTES (64U << 10) /* that a block asks to come to the second cache */
+#define CHUNK 64 /* bytes of a row of W: 16 for each of four lanes */
 
 enum kind { BF16, BF16_OF_F32, I8, Q8, Q4 };
 
@@ -35,7 +31,6 @@ struct skinny {
     size_t w_row;         /* bytes */
     size_t k;             /* K of bf16, K' of codes: numbers from row to row of x */
     size_t chunks, t, t_tiles;
-    size_t first_blocks; /* those that are there at once: they ask ahead */
     struct kern_epilogue out;
 };
 
@@ -250,18 +245,6 @@ template <int CHUNKS> static __device__ __forceinline__ size_t chunk_of(size_t s
     return pair * 2 + (size_t)(c % 2);
 }
 
-/* What of the block's rows comes after the first step. */
-template <int TILES, int CHUNKS>
-static __device__ __forceinline__ void ask_ahead(const struct skinny *a, size_t n0)
-{
-    size_t first = (size_t)CHUNK * CHUNKS * WARPS, n = n0 + threadIdx.x;
-    if (blockIdx.x < a->first_blocks && threadIdx.x < TILES * 8 && n < a->out.n &&
-        first < a->w_row) {
-        size_t rest = a->w_row - first, most = AHEAD_BYTES / (TILES * 8);
-        kern_prefetch(a->w + n * a->w_row + first, (uint32_t)(rest < most ? rest : most));
-    }
-}
-
 /* TILES of 8 rows of W by TOKENS (8 or 16) rows of x. */
 template <enum kind KIND, int TILES, int CHUNKS, int TOKENS>
 __global__ void __launch_bounds__(WARPS * 32, KIND == BF16 && TOKENS == 8 ? 3 : 2)
@@ -285,9 +268,6 @@ __global__ void __launch_bounds__(WARPS * 32, KIND == BF16 && TOKENS == 8 ? 3 : 
             w[tile][c] = load_w<KIND>(&a, rows[tile], chunk_of<CHUNKS>(0, c), q);
         }
     }
-    ask_ahead<TILES, CHUNKS>(&a, n0);
-    kern_start_next();
-    kern_wait_before();
     for (size_t step = 0; step < steps; step++) {
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
@@ -314,7 +294,7 @@ static void launch(struct kern_ctx *ctx, struct skinny *a)
 {
     a->t_tiles = (a->t + TOKENS - 1) / TOKENS;
     size_t blocks = (a->out.n + TILES * 8 - 1) / (TILES * 8) * a->t_tiles;
-    KERN_LAUNCH_CHAINED(ctx, (skinny<KIND, TILES, CHUNKS, TOKENS>), dim3((unsigned)blocks),
+    KERN_LAUNCH(ctx, (skinny<KIND, TILES, CHUNKS, TOKENS>), dim3((unsigned)blocks),
         dim3(WARPS * 32), 0, *a);
 }
 
@@ -324,16 +304,6 @@ static void launch_for(struct kern_ctx *ctx, struct skinny *a)
     a->t > 8 ? launch<KIND, TILES, CHUNKS, 16>(ctx, a) : launch<KIND, TILES, CHUNKS, 8>(ctx, a);
 }
 
-/* To measure what it is worth. */
-static bool asks_ahead(void)
-{
-    static int answer = -1;
-    if (answer < 0) {
-        answer = getenv("MEMOS_CUDA_NO_AHEAD") == NULL;
-    }
-    return answer == 1;
-}
-
 /* As many tiles a block as leave each multiprocessor about two blocks (one, with many rows of x):
  * what a block reads of x, it reads for all of them. Blocks of codes have scales, which take the
  * registers of a third tile, Q4's of two chunks. */
@@ -341,7 +311,6 @@ template <enum kind KIND> static void choose(struct kern_ctx *ctx, struct skinny
 {
     size_t width = kern_cuda_width(ctx), one = width - width / 8, two = 2 * width - width / 8;
     size_t tiles = (a->out.n + 7) / 8;
-    a->first_blocks = asks_ahead() ? 3 * width : 0;
     if constexpr (KIND != Q8 && KIND != Q4) {
         if ((a->t > 8 && tiles / 4 >= one) || (a->t > 4 && tiles / 4 >= two)) {
             launch_for<KIND, 4, 2>(ctx, a);

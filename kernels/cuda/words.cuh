@@ -78,19 +78,6 @@ static __device__ __forceinline__ uint4 kern_load_once(const void *from)
 #endif
 }
 
-/* Ask for bytes, a multiple of 16 from a multiple of 16 on, to come to the second cache. */
-static __device__ __forceinline__ void kern_prefetch(const void *from, uint32_t bytes)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;"
-                 :
-                 : "l"(__cvta_generic_to_global(from)), "r"(bytes));
-#else
-    (void)from;
-    (void)bytes;
-#endif
-}
-
 /* ---- the tensor cores ---------------------------------------------------------------------- */
 
 /* Of a warp, lane = 4 g + q. A (16, K) and B (8, K) are held as

@@ -258,14 +258,6 @@ void emulate_launch(
 
 #define KERN_LAUNCH(ctx, kernel, grid, block, shared, ...)                                         \
     ((void)(ctx), emulate_launch(#kernel, kernel, grid, block, shared, __VA_ARGS__))
-#define KERN_LAUNCH_CHAINED KERN_LAUNCH
-
-static inline void kern_wait_before(void)
-{
-}
-static inline void kern_start_next(void)
-{
-}
 
 struct kern_ctx;
 /* The multiprocessors that a grid is made for: few, so that blocks have more than one piece. */
