@@ -1,7 +1,7 @@
 /* The emulator's functions for tests on a real GPU: the same tests then run the real kernels.
  * Memory is the host's, pinned, on which a GPU works as on its own; fences are looked at when it is
  * freed. What was written is told by the poison that is no longer there. */
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 #define FENCE_BYTES 4096
 #define FENCE 0xa5

@@ -1,6 +1,6 @@
-/* The emulator: fibres, their meetings, and who touched which byte last (emulate.h). Compiled
+/* The emulator: fibres, their meetings, and who touched which byte last (emulate.cuh). Compiled
  * without instrumentation. */
-#include "tests/cuda/emulate.h"
+#include "tests/cuda/emulate.cuh"
 
 #include <stdarg.h>
 #include <stdio.h>

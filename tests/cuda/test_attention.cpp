@@ -1,6 +1,6 @@
 /* A row that sees a token too many or too few, or another sequence's page, answers from what it
  * should not know. */
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 static const enum kern_dtype types[] = {KERN_F32, KERN_F16, KERN_BF16, KERN_E4M3};
 

@@ -1,6 +1,6 @@
 /* If the emulator missed what it is there to find, kernels with a missing barrier or a wrong tail
  * would pass the tests. Each kernel here is right until a fault is planted. */
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 #include "kernels/cuda/tile.cuh"
 

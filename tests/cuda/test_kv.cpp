@@ -1,6 +1,6 @@
 /* A key in the wrong place of a page, or turned to the wrong position, is a memory that the model
  * reads as another. */
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 static const enum kern_dtype types[] = {KERN_F32, KERN_F16, KERN_BF16, KERN_E4M3};
 

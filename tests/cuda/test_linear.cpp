@@ -1,7 +1,7 @@
 /* Without these kernels a model on a GPU multiplies the wrong numbers of its weights, or leaves
  * some out where a size does not fill a tile: answers would be noise. */
 #define KERN_CUDA_EMULATED
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 #include "kernels/cuda/linear.cuh"
 

@@ -1,6 +1,6 @@
 /* Without these kernels a model on a GPU reads the wrong embedding, or norms, gates and turns its
  * heads wrongly at sizes that do not fill a block: answers would be noise. */
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 static enum kern_dtype pick(const enum kern_dtype *from, size_t count)
 {

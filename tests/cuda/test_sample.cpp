@@ -1,5 +1,5 @@
 /* A wrong token here is a wrong word in an answer, and nothing else would notice. */
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 static float draw_float(void)
 {

@@ -1,6 +1,6 @@
 /* A block of memory that is applied to another sequence's rows, or twice, changes what a model says
  * for somebody who did not ask for it. */
-#include "tests/cuda/check.h"
+#include "tests/cuda/check.cuh"
 
 struct block {
     struct kern_matrix *in, *out, *device_in, *device_out;

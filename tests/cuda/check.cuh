@@ -2,10 +2,10 @@
  * numbers, and the end of every launch: no fault, and all that should be written was.
  *
  * Threads: one. */
-#ifndef TESTS_CUDA_CHECK_H
-#define TESTS_CUDA_CHECK_H
+#ifndef TESTS_CUDA_CHECK_CUH
+#define TESTS_CUDA_CHECK_CUH
 
-#include "tests/cuda/emulate.h"
+#include "tests/cuda/emulate.cuh"
 
 #include <setjmp.h>
 #include <stdarg.h>

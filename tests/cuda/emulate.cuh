@@ -1,7 +1,7 @@
 /* CUDA's words on a CPU: what a .cu file of ours needs to be compiled by g++ and run, one thread of
  * the grid after the other, with every access to memory watched.
  *
- *     g++ -std=c++17 -fsanitize=thread -DKERN_CUDA_EMULATED -include tests/cuda/emulate.h -c ...
+ *     g++ -std=c++17 -fsanitize=thread -DKERN_CUDA_EMULATED -include tests/cuda/emulate.cuh -c ...
  *
  * A grid's blocks run one after the other; the threads of a block are fibres that meet at
  * __syncthreads, __syncwarp, shuffles and votes, and run in an order that is drawn anew for each
@@ -20,8 +20,8 @@
  * the portable twins in kernels/cuda/tile.h.
  *
  * Threads: one. */
-#ifndef TESTS_CUDA_EMULATE_H
-#define TESTS_CUDA_EMULATE_H
+#ifndef TESTS_CUDA_EMULATE_CUH
+#define TESTS_CUDA_EMULATE_CUH
 
 #include <math.h>
 #include <stddef.h>
