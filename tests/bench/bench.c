@@ -53,6 +53,25 @@ void bench_check(enum memos_status status, const struct memos_error *err, const 
     }
 }
 
+int bench_options_take(const struct bench_option *options, size_t count, int argc, char **argv)
+{
+    int kept = 1;
+    for (int i = 1; i < argc; i++) {
+        bool taken = false;
+        for (size_t o = 0; o < count && !taken; o++) {
+            if (strcmp(argv[i], options[o].name) == 0 && i + 1 < argc) {
+                *options[o].value = argv[++i];
+                taken = true;
+            }
+        }
+        if (!taken) {
+            argv[kept++] = argv[i];
+        }
+    }
+    argv[kept] = NULL;
+    return kept;
+}
+
 void bench_begin(struct bench *bench, const char *name, int argc, char **argv)
 {
     const char *base = getenv("TMPDIR");

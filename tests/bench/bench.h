@@ -33,6 +33,15 @@ struct bench {
     size_t rows_count;
 };
 
+/* An option with a value that one benchmark has beside the common ones. */
+struct bench_option {
+    const char *name, **value;
+};
+
+/* Take those options and their values out of argv, so that the common ones are left for
+ * bench_begin. Returns the new argc. */
+int bench_options_take(const struct bench_option *options, size_t count, int argc, char **argv);
+
 /* Reads --json, --quick, --full, --dir FOLDER (where files go: measure the disk that you mean;
  * default $TMPDIR, else /tmp), makes the folder. Ends the process after --help or bad arguments. */
 void bench_begin(struct bench *bench, const char *name, int argc, char **argv);

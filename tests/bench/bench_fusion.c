@@ -50,26 +50,11 @@ struct length {
 
 static int options_take(struct options *options, int argc, char **argv)
 {
-    const struct {
-        const char *name, **value;
-    } ours[] = {{"--backend", &options->backend}, {"--shape", &options->shape},
-        {"--weights", &options->weights}, {"--capture", &options->capture},
-        {"--threads", &options->threads}, {"--longest", &options->longest}};
-    int kept = 1;
-    for (int i = 1; i < argc; i++) {
-        bool taken = false;
-        for (size_t o = 0; o < sizeof ours / sizeof ours[0]; o++) {
-            if (!taken && strcmp(argv[i], ours[o].name) == 0 && i + 1 < argc) {
-                *ours[o].value = argv[++i];
-                taken = true;
-            }
-        }
-        if (!taken) {
-            argv[kept++] = argv[i];
-        }
-    }
-    argv[kept] = NULL;
-    return kept;
+    const struct bench_option ours[] = {{"--backend", &options->backend},
+        {"--shape", &options->shape}, {"--weights", &options->weights},
+        {"--capture", &options->capture}, {"--threads", &options->threads},
+        {"--longest", &options->longest}};
+    return bench_options_take(ours, sizeof ours / sizeof ours[0], argc, argv);
 }
 
 /* A row that is better when it is lower; told at once too, for a run is long. */

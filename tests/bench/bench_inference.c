@@ -59,27 +59,12 @@ struct scene {
 /* Take our options out of argv, so that the common ones are left. Returns the new argc. */
 static int options_take(struct options *options, int argc, char **argv)
 {
-    const struct {
-        const char *name, **value;
-    } ours[] = {{"--backend", &options->backend}, {"--shape", &options->shape},
-        {"--weights", &options->weights}, {"--threads", &options->threads},
-        {"--peers", &options->peers}, {"--tokenizer", &options->tokenizer},
-        {"--turns", &options->turns}, {"--batch", &options->batch}};
-    int kept = 1;
-    for (int i = 1; i < argc; i++) {
-        bool taken = false;
-        for (size_t o = 0; o < sizeof ours / sizeof ours[0]; o++) {
-            if (!taken && strcmp(argv[i], ours[o].name) == 0 && i + 1 < argc) {
-                *ours[o].value = argv[++i];
-                taken = true;
-            }
-        }
-        if (!taken) {
-            argv[kept++] = argv[i];
-        }
-    }
-    argv[kept] = NULL;
-    return kept;
+    const struct bench_option ours[] = {{"--backend", &options->backend},
+        {"--shape", &options->shape}, {"--weights", &options->weights},
+        {"--threads", &options->threads}, {"--peers", &options->peers},
+        {"--tokenizer", &options->tokenizer}, {"--turns", &options->turns},
+        {"--batch", &options->batch}};
+    return bench_options_take(ours, sizeof ours / sizeof ours[0], argc, argv);
 }
 
 static void text_take(const json_t *line, const char *key, char *out, size_t size)
