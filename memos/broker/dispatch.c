@@ -68,7 +68,7 @@ static const struct broker_type types[BROKER_TYPES_COUNT] = {
 const struct broker_type *broker_type_of(const Memos__Request *request)
 {
     unsigned index = (unsigned)request->body_case - (unsigned)BROKER_TYPES_FIRST;
-    return index < BROKER_TYPES_COUNT ? &types[index] : NULL;
+    return index < BROKER_TYPES_COUNT && types[index].name ? &types[index] : NULL;
 }
 
 const struct broker_type *broker_type_at(size_t index)

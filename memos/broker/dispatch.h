@@ -30,7 +30,7 @@ struct broker_type {
 
 #define BROKER_NO_SPACE SIZE_MAX
 #define BROKER_TYPES_FIRST MEMOS__REQUEST__BODY_HELLO
-#define BROKER_TYPES_COUNT (MEMOS__REQUEST__BODY_ENCODER_STATUS - BROKER_TYPES_FIRST + 1)
+#define BROKER_TYPES_COUNT (MEMOS__REQUEST__BODY_JOB_OVER - BROKER_TYPES_FIRST + 1)
 
 /* NULL for a body that is not known. */
 const struct broker_type *broker_type_of(const Memos__Request *request);

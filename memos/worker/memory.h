@@ -1,0 +1,132 @@
+/* The memory of a sequence: found, fetched, placed in its prompt, and told in its receipt.
+ *
+ * A job passes through four steps, on two kinds of threads:
+ *
+ *   worker_memory_prepare   (fetch thread)   search and named cubes -> texts placed under the
+ * budget
+ *                                            -> ids of the prompt -> captures that hold its
+ *                                            beginning, their bytes in the cache or mapped
+ *   worker_memory_fuse      (engine thread)  what is quicker to load than to compute is attached
+ *   ... the engine answers ...
+ *   worker_memory_told      (engine thread)  what it really took: receipt and cost model learn
+ *   worker_memory_keep      (fetch thread)   captures and receipts that were asked for are put;
+ *                                            hot ones that went stale are made anew
+ *
+ * Where memory stands in a prompt (prompt.c says it byte for byte): with messages, at the end of
+ * the system message (one is made if there is none): a fixed sentence, then each cube as "[n] when,
+ * who: text"; with a bare text, before it. Cubes stand in a stable order (named ones as named,
+ * found ones oldest first), so that the same cubes give the same beginning, which captures are of.
+ *
+ * What holds, always:
+ *   M1 A version that was withdrawn (updated, rolled back, forgotten, archived, expired) before
+ *      the job's snapshot of the space is not used; a capture is used only while the store says
+ *      that it is not stale, asked anew for every job (List/Get under the job's ticket).
+ *   M2 A capture of another model, type of keys or beginning is never used.
+ *   M3 Bytes that came from outside are checked (paramem_kv_cube_read and _check) once before use.
+ *   M4 Everything is asked with the job's ticket: a job sees what its client may see.
+ *   M5 Failing to load a capture costs time, never the answer: its text is read instead.
+ *
+ * Threads: a worker_memory may be used by all threads; each fetch thread brings its own client.
+ *
+ * Errors: those of the requests (DENIED, NOT_FOUND ...), TOO_LARGE (named cubes exceed the budget;
+ * the prompt the context), INVALID (no messages and no prompt, a template's refusal). */
+#ifndef MEMOS_WORKER_MEMORY_H
+#define MEMOS_WORKER_MEMORY_H
+
+#include "memcube/cube.h"
+#include "memos/worker/host.h"
+#include "proto/arena.h"
+#include "proto/client.h"
+
+#include <stdatomic.h>
+
+struct worker_memory;
+
+struct worker_memory_options {
+    uint64_t cache_bytes; /* of captures held in memory; mapped ones count, too. 0: 1 GiB */
+    size_t hot_uses;      /* a capture used so often is made anew when it goes stale; 0: 2 */
+    struct memos_clock clock;
+};
+MEMOS_MUST_USE enum memos_status worker_memory_create(const struct worker_memory_options *options,
+    struct worker_memory **out, struct memos_error *err);
+void worker_memory_destroy(struct worker_memory **memory); /* takes NULL */
+
+/* How a fetch thread reaches the broker for one job. */
+struct worker_fetch {
+    struct memos_client *client; /* the thread's own */
+    struct memos_bytes ticket;
+    bool same_host;               /* files named by Cube.path may be mapped */
+    int64_t deadline_us;          /* mono; 0: none */
+    const atomic_bool *cancelled; /* looked at between requests */
+};
+
+/* A prompt with its memory, and all that is held for it. */
+struct worker_prompt {
+    struct memos_arena arena; /* of what is below */
+    struct paramem_ids ids;
+    size_t memory_tokens;    /* the prompt up to the end of its memory; 0: it has none */
+    Memos__Receipt *receipt; /* in arena; complete after worker_memory_told */
+    uint64_t prepare_us, fuse_us;
+    struct worker_prompt_private *own; /* captures held, cubes placed, decisions */
+};
+
+/* Make the prompt of a Generate (its frames: message and text payloads by number, from 1). */
+MEMOS_MUST_USE enum memos_status worker_memory_prepare(struct worker_memory *memory,
+    const struct worker_host *host, const struct worker_fetch *fetch,
+    const Memos__Generate *generate, const struct memos_bytes *frames, size_t frames_count,
+    struct worker_prompt **out, struct memos_error *err);
+
+/* On the engine's thread, before submit. Never fails the job: what cannot be attached is computed.
+ */
+void worker_memory_fuse(
+    struct worker_memory *memory, const struct worker_host *host, struct worker_prompt *prompt);
+
+/* On the engine's thread, after the end. result: the engine's; answer: its ids. */
+void worker_memory_told(struct worker_memory *memory, const struct worker_host *host,
+    struct worker_prompt *prompt, const struct paramem_result *result, const uint32_t *answer,
+    size_t answer_count);
+
+/* What must be read by the engine to keep a capture: NULL ids when nothing has to be. */
+struct worker_capture {
+    struct paramem_ids ids; /* borrowed from the prompt or the plan */
+    enum kern_dtype dtype;
+    void *memory; /* room for it, kern_host_alloc where the backend wants that */
+    struct paramem_kv_cube cube;
+    uint64_t read_us;
+    struct worker_capture_private *own; /* sources, where it goes */
+};
+
+/* Plan the captures of a Capture job: *out (count) on the heap; free each with
+ * worker_capture_free, then the array. Those that exist and hold are in `existing` instead. */
+MEMOS_MUST_USE enum memos_status worker_capture_plan(struct worker_memory *memory,
+    const struct worker_host *host, const struct worker_fetch *fetch, const Memos__Capture *capture,
+    const struct memos_bytes *frames, size_t frames_count, struct worker_capture ***out,
+    size_t *out_count, Memos__CaptureMade ***out_existing, size_t *out_existing_count,
+    struct memos_arena *arena, struct memos_error *err);
+/* The capture that `generate.memory.capture` asked for, or a hot one that is stale; *out NULL:
+ * none. */
+MEMOS_MUST_USE enum memos_status worker_memory_wanted(struct worker_memory *memory,
+    const struct worker_host *host, const struct worker_prompt *prompt, struct worker_capture **out,
+    struct memos_error *err);
+/* On the engine's thread: read it. */
+MEMOS_MUST_USE enum memos_status worker_capture_read(
+    const struct worker_host *host, struct worker_capture *capture, struct memos_error *err);
+/* On a fetch thread: check that its sources still stand, seal it, put it. CONFLICT: they do not. */
+MEMOS_MUST_USE enum memos_status worker_capture_put(struct worker_memory *memory,
+    const struct worker_host *host, const struct worker_fetch *fetch,
+    struct worker_capture *capture, Memos__CaptureMade *out_made, struct memos_error *err);
+void worker_capture_free(struct worker_capture **capture); /* takes NULL */
+
+/* Put the receipt as a cube of its space, subtype "receipt". */
+MEMOS_MUST_USE enum memos_status worker_receipt_put(const struct worker_fetch *fetch,
+    const struct worker_prompt *prompt, struct memcube_ref *out_ref, struct memos_error *err);
+
+void worker_prompt_free(struct worker_memory *memory, struct worker_prompt **prompt);
+
+/* For heartbeats. */
+struct worker_memory_stats {
+    uint64_t loaded, bytes_held, bytes_fetched, attached, refused, computed_instead;
+};
+void worker_memory_stats(struct worker_memory *memory, struct worker_memory_stats *out);
+
+#endif
