@@ -254,7 +254,8 @@ int main(int argc, char **argv)
     scene.context = zmq_ctx_new();
     scene.room = bench_memory(sizes[SIZES - 1], 1);
     memset(scene.room, 1, sizes[SIZES - 1]);
-    for (size_t i = 0; i < SIZES - bench.quick; i++) {
+    size_t count = bench.quick ? SIZES - 1 : SIZES;
+    for (size_t i = 0; i < count; i++) {
         struct blob blob = {.size = sizes[i]};
         bench_say("%zu bytes", blob.size);
         blob_put(&scene, &blob, i);

@@ -19,6 +19,7 @@ SPACE = "worker/memory"
 WORDS = ("lake", "bicycle", "Lisbon", "violin", "invoice", "greyhound", "boiler", "sofa", "bread",
          "river", "sister", "train", "garden", "winter", "letter", "orange", "window", "market")
 QUESTION = "What was said? "
+ACTIVATED, ARCHIVED = 2, 5  # enum memcube_state
 AS_KV = {AS_CAPTURE, IN_CAPTURE}
 
 
@@ -349,6 +350,97 @@ class Captures(MemoryTest):
                       (harness.NOT_FOUND, harness.DENIED))
         kinds = pb.Filter(kinds=[PLAINTEXT])
         self.assertEqual(self.wire.ask(list=pb.List(space=SPACE, filter=kinds)).status, OK)
+
+
+class Interleavings(MemoryTest):
+    """Whatever came before, an answer rests on what stands now, loaded or read."""
+
+    STEPS = 120
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.heads = {ref.id: 1 for ref in self.refs}
+        self.hidden: set[bytes] = set()  # archived
+        self.loaded = 0
+
+    def change(self, ref: bytes) -> None:
+        answer = self.wire.ask([story(self.draw, 40).encode()], update=pb.Update(
+            space=SPACE, changes=[pb.Change(id=ref, fields=FIELD_PAYLOAD,
+                                            draft=pb.Draft(frame=1))]))
+        self.note(answer)
+
+    def note(self, answer) -> None:
+        self.assertEqual(answer.status, OK, answer.reply)
+        for ref in answer.reply.outcome.refs:
+            if ref.id in self.heads:
+                self.heads[ref.id] = ref.number
+
+    def step(self) -> None:
+        shown = [ref for ref in self.heads if ref not in self.hidden]
+        what = self.draw.choice(("put", "change", "change", "back", "forget", "hide", "show",
+                                 *["capture"] * 3, *["ask"] * 5))
+        if what == "put" or len(shown) < 2:
+            [ref] = self.wire.put(SPACE, story(self.draw, 40))
+            self.heads[ref.id] = ref.number
+        elif what == "change":
+            self.change(self.draw.choice(shown))
+        elif what == "back":
+            ref = self.draw.choice(shown)
+            if self.heads[ref] > 1:
+                self.note(self.wire.ask(rollback=pb.Rollback(
+                    space=SPACE, ids=[ref], to_version=self.draw.randrange(1, self.heads[ref]))))
+        elif what == "forget" and len(shown) > 3:
+            ref = self.draw.choice(shown)
+            self.note(self.wire.ask(forget=pb.Forget(space=SPACE, ids=[ref])))
+            del self.heads[ref]
+        elif what == "hide" and len(shown) > 3:
+            self.move(self.draw.choice(shown), ARCHIVED)
+        elif what == "show" and self.hidden:
+            self.move(self.draw.choice(sorted(self.hidden)), ACTIVATED)
+        elif what in ("capture", "ask"):
+            self.ask(shown, capture=what == "capture")
+
+    def move(self, ref: bytes, state: int) -> None:
+        self.note(self.wire.ask(transition=pb.Transition(space=SPACE, ids=[ref], state=state)))
+        if state == ARCHIVED:
+            self.hidden.add(ref)
+        else:
+            self.hidden.discard(ref)
+
+    def ask(self, shown: list[bytes], capture: bool) -> None:
+        """Named cubes or a search; loading and reading say the same, of what stands now."""
+        named = self.draw.random() < 0.7
+        chosen = shown[:self.draw.randrange(1, 4)]  # the first ones, so that captures are met again
+        memory = pb.Memory(cubes=[pb.Ref(id=ref) for ref in chosen] if named else [],
+                           search=not named, query=self.draw.choice(WORDS), top_k=3)
+        memory.captures = ALWAYS
+        memory.capture = capture
+        told = say(self.wire, QUESTION, space=SPACE, memory=memory, max_tokens=4)
+        memory.captures = NEVER
+        memory.capture = False
+        plain = say(self.wire, QUESTION, space=SPACE, memory=memory, max_tokens=4)
+        self.assertEqual(told.ids, plain.ids)
+        texts = [item for item in told.generated.receipt.items
+                 if item.used_as in (AS_TEXT, IN_CAPTURE)]
+        if named:
+            self.assertEqual([item.ref.id for item in texts], chosen)
+        for item in texts:
+            self.assertNotIn(item.ref.id, self.hidden)
+            self.assertEqual(item.ref.number, self.heads[item.ref.id])
+        for item in told.generated.receipt.items:
+            if item.used_as == AS_CAPTURE:
+                self.loaded += 1
+                answer = self.wire.ask(get=pb.Get(space=SPACE, ids=[item.ref.id], no_payload=True))
+                self.assertFalse(answer.reply.cubes.cubes[0].stale, answer.reply)
+
+    def test_any_order(self) -> None:
+        for number in range(self.STEPS):
+            self.step()
+            if number % 20 == 19:
+                self.restart_worker()
+        print(f"captures were loaded {self.loaded} times")
+        self.assertGreater(self.loaded, 0)
+        self.assert_sound(self.wire, SPACE)
 
 
 def sealed_with_nan(whole: bytes) -> bytes:
