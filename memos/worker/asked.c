@@ -120,6 +120,13 @@ static enum memos_status check_memory(
     for (size_t i = 0; status == MEMOS_OK && i < memory->n_cubes; i++) {
         status = check_id(&memory->cubes[i]->id, err);
     }
+    if (status == MEMOS_OK) {
+        status = check_number(
+            "the number of cubes left out", memory->n_without, WORKER_CUBES_MAX, err);
+    }
+    for (size_t i = 0; status == MEMOS_OK && i < memory->n_without; i++) {
+        status = check_id(&memory->without[i], err);
+    }
     return status;
 }
 
@@ -306,7 +313,21 @@ static enum memos_status take_biases(const Memos__Sampling *sampling, struct mem
     return MEMOS_OK;
 }
 
-enum memos_status worker_asked_request(const Memos__Generate *generate, struct memos_arena *arena,
+/* Bits of Sampling.own. */
+enum { OWN_TEMPERATURE = 1, OWN_TOP_P = 2, OWN_MIN_P = 4, OWN_TOP_K = 8, OWN_REPETITION = 16 };
+
+static void take_own(
+    const struct paramem_decoder_config *own, uint32_t bits, struct paramem_sampling *out)
+{
+    out->temperature = bits & OWN_TEMPERATURE ? (float)own->temperature : out->temperature;
+    out->top_p = bits & OWN_TOP_P ? (float)own->top_p : out->top_p;
+    out->min_p = bits & OWN_MIN_P ? (float)own->min_p : out->min_p;
+    out->top_k = bits & OWN_TOP_K ? own->top_k : out->top_k;
+    out->repetition = bits & OWN_REPETITION ? (float)own->repetition : out->repetition;
+}
+
+enum memos_status worker_asked_request(const Memos__Generate *generate,
+    const struct paramem_decoder_config *own, struct memos_arena *arena,
     struct paramem_request *out, struct memos_error *err)
 {
     const Memos__Sampling *sampling = generate->sampling;
@@ -318,6 +339,7 @@ enum memos_status worker_asked_request(const Memos__Generate *generate, struct m
         .overflow = generate->cut_front ? PARAMEM_OVERFLOW_CUT_FRONT : PARAMEM_OVERFLOW_REFUSE,
     };
     if (!sampling) {
+        take_own(own, UINT32_MAX, &out->sampling);
         return MEMOS_OK;
     }
     out->sampling = (struct paramem_sampling){
@@ -328,5 +350,6 @@ enum memos_status worker_asked_request(const Memos__Generate *generate, struct m
         .repetition = sampling->repetition,
         .seed = sampling->seed,
     };
+    take_own(own, sampling->own, &out->sampling);
     return take_biases(sampling, arena, &out->sampling, err);
 }

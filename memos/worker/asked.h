@@ -30,9 +30,11 @@ MEMOS_MUST_USE enum memos_status worker_asked_check(
     const Memos__Job *job, const struct worker_frames *frames, struct memos_error *err);
 
 /* Sampling, stops and bounds of a Generate that was checked; prompt, deadline and callbacks are the
- * caller's. What it points to lies in arena, or in generate. */
+ * caller's. own: the model's, for what is not given. What it points to lies in arena, or in
+ * generate. */
 MEMOS_MUST_USE enum memos_status worker_asked_request(const Memos__Generate *generate,
-    struct memos_arena *arena, struct paramem_request *out, struct memos_error *err);
+    const struct paramem_decoder_config *own, struct memos_arena *arena,
+    struct paramem_request *out, struct memos_error *err);
 
 /* Does it want any memory? */
 bool worker_asked_memory(const Memos__Memory *memory);

@@ -68,6 +68,7 @@ struct worker_job {
     struct memos_arena arena;
     enum worker_stage stage;
     int64_t came_us, handed_us; /* to the worker; to the queue that it is in */
+    int64_t submitted_us;       /* to the engine */
     int64_t deadline_us;        /* 0: none */
     uint64_t waited_us;         /* in queues */
     atomic_bool cancelled;
@@ -87,6 +88,7 @@ struct worker_job {
     uint64_t engine_id;
     bool is_done;
     struct memos_error failed; /* status OK: nothing failed on this side */
+    char message[3 * MEMOS_ERROR_TEXT_BYTES + 1]; /* of the last reply, UTF-8 */
 
     /* a Score */
     struct worker_text *texts;
@@ -95,6 +97,7 @@ struct worker_job {
     /* a Capture, or one that a Generate leaves behind */
     struct worker_capture **captures;
     size_t captures_count, captures_read;
+    Memos__CaptureMade *made; /* (captures_count), in arena; of a Capture */
     Memos__CaptureMade **existing;
     size_t existing_count;
 
@@ -104,8 +107,8 @@ struct worker_job {
         Memos__Scored scored;
         Memos__Captured captured;
     };
+    struct memcube_ref receipt_put; /* number 0: none was */
     Memos__Ref receipt_ref;
-    struct memcube_ref receipt_put;
 };
 
 /* The message is the job's from here on, also when this fails (its ticket is then in *out_ticket if
