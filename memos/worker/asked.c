@@ -30,12 +30,12 @@ static enum memos_status check_string(const char *what, const char *text, struct
                : memos_fail(err, MEMOS_INVALID, "%s is no UTF-8", what);
 }
 
-static enum memos_status check_frame(const char *what, uint32_t number,
-    const struct worker_frames *frames, struct memos_error *err)
+static enum memos_status check_frame(
+    const char *what, uint32_t number, const struct worker_frames *frames, struct memos_error *err)
 {
     if (number > frames->count) {
-        return memos_fail(err, MEMOS_INVALID, "%s is in frame %u, of %zu", what, (unsigned)number,
-            frames->count);
+        return memos_fail(
+            err, MEMOS_INVALID, "%s is in frame %u, of %zu", what, (unsigned)number, frames->count);
     }
     return memos_bytes_utf8(worker_frame(frames, number))
                ? MEMOS_OK
@@ -121,8 +121,8 @@ static enum memos_status check_memory(
         status = check_id(&memory->cubes[i]->id, err);
     }
     if (status == MEMOS_OK) {
-        status = check_number(
-            "the number of cubes left out", memory->n_without, WORKER_CUBES_MAX, err);
+        status =
+            check_number("the number of cubes left out", memory->n_without, WORKER_CUBES_MAX, err);
     }
     for (size_t i = 0; status == MEMOS_OK && i < memory->n_without; i++) {
         status = check_id(&memory->without[i], err);
@@ -140,8 +140,8 @@ static enum memos_status check_stops(const Memos__Generate *generate, struct mem
         size_t size = strlen(generate->stops[i]);
         status = check_string("a stop text", generate->stops[i], err);
         if (status == MEMOS_OK && (size == 0 || size > PARAMEM_STOP_BYTES)) {
-            status = memos_fail(err, MEMOS_INVALID,
-                "stop text %zu has %zu bytes; 1 to %d are good", i, size, PARAMEM_STOP_BYTES);
+            status = memos_fail(err, MEMOS_INVALID, "stop text %zu has %zu bytes; 1 to %d are good",
+                i, size, PARAMEM_STOP_BYTES);
         }
     }
     return status;
@@ -298,8 +298,7 @@ static enum memos_status take_biases(const Memos__Sampling *sampling, struct mem
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu biases", count);
     }
     for (size_t i = 0; i < count; i++) {
-        biases[i] =
-            (struct paramem_bias){sampling->biases[i]->id, sampling->biases[i]->bias};
+        biases[i] = (struct paramem_bias){sampling->biases[i]->id, sampling->biases[i]->bias};
     }
     qsort(biases, count, sizeof *biases, compare_ids);
     for (size_t i = 1; i < count; i++) {

@@ -13,8 +13,8 @@
 #include "proto/client.h"
 
 #define WORKER_TICKET_BYTES 16
-#define WORKER_CUBES_MAX 1000      /* named in one request */
-#define WORKER_BIASES_MAX 300000   /* more than any vocabulary */
+#define WORKER_CUBES_MAX 1000    /* named in one request */
+#define WORKER_BIASES_MAX 300000 /* more than any vocabulary */
 #define WORKER_ROLE_BYTES_MAX 64
 
 /* The payload frames of a message; number 1 is the first. */

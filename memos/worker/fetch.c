@@ -1,4 +1,5 @@
-/* The threads that talk with the broker for jobs: memory before the answer, what is kept after it. */
+/* The threads that talk with the broker for jobs: memory before the answer, what is kept after it.
+ */
 #include "memos/worker/reply.h"
 #include "memos/worker/score.h"
 
@@ -53,9 +54,8 @@ static enum memos_status prepare_score(
         like.model = score->model;
         like.prompt_frame = score->prompt_frame;
         like.memory = score->memory;
-        enum memos_status status =
-            worker_memory_prepare(fetcher->worker->memory, job->model->host, &fetch, &like,
-                job->frames.frames, job->frames.count, &job->prompt, err);
+        enum memos_status status = worker_memory_prepare(fetcher->worker->memory, job->model->host,
+            &fetch, &like, job->frames.frames, job->frames.count, &job->prompt, err);
         if (status != MEMOS_OK) {
             return status;
         }

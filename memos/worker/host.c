@@ -21,7 +21,7 @@ static char *name_of(const char *path)
     return strndup(path + begin, end - begin - (is_gguf ? 5 : 0));
 }
 
-/* A token as it is written, in room that grows; "" when there is none. */
+/* A token as it is written; "" when there is none. */
 static const char *token_text(
     const struct worker_host *host, uint32_t id, struct memos_arena *arena)
 {
@@ -40,9 +40,9 @@ static enum memos_status open_chat(
     }
     memos_arena_init(&arena, 1 << 20);
     paramem_tokenizer_describe(host->tokenizer, &info);
-    enum memos_status status = paramem_chat_open(name, host->info.chat_template,
-        token_text(host, info.bos_id, &arena), token_text(host, info.eos_id, &arena), &host->chat,
-        err);
+    enum memos_status status =
+        paramem_chat_open(name, host->info.chat_template, token_text(host, info.bos_id, &arena),
+            token_text(host, info.eos_id, &arena), &host->chat, err);
     memos_arena_finish(&arena);
     return status == MEMOS_UNSUPPORTED && !name ? MEMOS_OK : status;
 }

@@ -45,13 +45,13 @@ struct worker_heard {
     struct worker_heard_token {
         uint32_t id;
         float logprob;
-    } *tokens;
+    } * tokens;
     size_t count, capacity; /* of tokens, alternatives among them */
 };
 
 /* One text of a Score. */
 struct worker_text {
-    uint32_t *ids; /* freed with the job */
+    uint32_t *ids;       /* freed with the job */
     size_t count, first; /* ids[first..] are told; first at least 1 */
     size_t begin, told;  /* where the next window begins; logprobs[0..told) are there */
     uint64_t bytes;
@@ -87,8 +87,8 @@ struct worker_job {
     char stop_string[PARAMEM_STOP_BYTES + 1];
     uint64_t engine_id;
     bool is_done;
-    struct memos_error failed; /* status OK: nothing failed on this side */
-    char message[3 * MEMOS_ERROR_TEXT_BYTES + 1]; /* of the last reply, UTF-8 */
+    struct memos_error failed;                    /* status OK: nothing failed on this side */
+    char last_words[3 * MEMOS_ERROR_TEXT_BYTES + 1]; /* of the last reply, UTF-8 */
 
     /* a Score */
     struct worker_text *texts;
@@ -113,8 +113,8 @@ struct worker_job {
 
 /* The message is the job's from here on, also when this fails (its ticket is then in *out_ticket if
  * there is one). INVALID, UNSUPPORTED, NO_MEMORY. */
-MEMOS_MUST_USE enum memos_status worker_job_make(
-    struct memos_message *message, int64_t now_us, struct worker_job **out, struct memos_error *err);
+MEMOS_MUST_USE enum memos_status worker_job_make(struct memos_message *message, int64_t now_us,
+    struct worker_job **out, struct memos_error *err);
 void worker_job_free(struct worker_job **job); /* takes NULL */
 
 /* CANCELLED or DEADLINE when nobody waits for it any more. */

@@ -135,8 +135,8 @@ static void announce(struct worker *worker)
         link->refused = status;
         link->refusal = err;
     } else if (status != MEMOS_OK && !link->is_waiting) { /* again when it is silent for longer */
-        memos_log(MEMOS_LOG_WARNING, memos_log_event("waiting for the broker"),
-            memos_log_error(&err));
+        memos_log(
+            MEMOS_LOG_WARNING, memos_log_event("waiting for the broker"), memos_log_error(&err));
     }
     link->is_waiting = status != MEMOS_OK;
 }
@@ -196,7 +196,8 @@ static void send_drain(struct worker *worker)
     }
 }
 
-/* A status for a ticket that has no job here. If it cannot go now, the broker's deadline says it. */
+/* A status for a ticket that has no job here. If it cannot go now, the broker's deadline says it.
+ */
 static void refuse(
     struct worker *worker, const Memos__Job *job, enum memos_status status, const char *text)
 {
@@ -220,7 +221,8 @@ static void refuse(
         sent = send(&worker->link, &request, NULL, &unused, &err);
     }
     if (sent != MEMOS_OK) {
-        memos_log(MEMOS_LOG_WARNING, memos_log_event("a job was not refused"), memos_log_error(&err));
+        memos_log(
+            MEMOS_LOG_WARNING, memos_log_event("a job was not refused"), memos_log_error(&err));
     }
 }
 
@@ -249,10 +251,10 @@ static void make_short(struct worker_out *out, const struct memos_error *err)
 {
     struct worker_job *job = out->job;
     memos_log(MEMOS_LOG_WARNING, memos_log_event("a reply was not sent"), memos_log_error(err));
-    (void)worker_text_clean(memos_bytes_of(err->text), job->message);
+    (void)worker_text_clean(memos_bytes_of(err->text), job->last_words);
     out->reply.body_case = MEMOS__REPLY__BODY__NOT_SET;
     out->reply.status = err->status;
-    out->reply.message = job->message;
+    out->reply.message = job->last_words;
     out->frame = memos_bytes_make(NULL, 0);
 }
 

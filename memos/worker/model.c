@@ -100,8 +100,8 @@ static void leave_capture(struct worker_model *model, struct worker_job *job)
 {
     struct memos_error err;
     struct worker_capture *capture = NULL;
-    enum memos_status status = worker_memory_wanted(
-        model->worker->memory, model->host, job->prompt, &capture, &err);
+    enum memos_status status =
+        worker_memory_wanted(model->worker->memory, model->host, job->prompt, &capture, &err);
     if (status != MEMOS_OK) {
         memos_log(MEMOS_LOG_DEBUG, memos_log_event("no capture is planned"), memos_log_error(&err));
     }

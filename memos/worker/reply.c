@@ -158,9 +158,9 @@ static void put_last(struct worker_job *job, const struct memos_error *err)
     Memos__Reply *reply = &job->last.reply;
     job->is_answered = true;
     if (err) {
-        (void)worker_text_clean(memos_bytes_of(err->text), job->message);
+        (void)worker_text_clean(memos_bytes_of(err->text), job->last_words);
         reply->status = err->status;
-        reply->message = job->message;
+        reply->message = job->last_words;
         reply->hint = (char *)(uintptr_t)hint_of(err->status);
     }
     put(job, &job->last);
@@ -215,8 +215,7 @@ void worker_reply_generated(struct worker_job *job, const struct memos_error *er
 void worker_reply_scored(struct worker_job *job)
 {
     Memos__Scored *made = &job->scored;
-    Memos__TextScore *scores =
-        memos_arena_take(&job->arena, job->texts_count, sizeof *scores);
+    Memos__TextScore *scores = memos_arena_take(&job->arena, job->texts_count, sizeof *scores);
     Memos__TextScore **list = memos_arena_take(&job->arena, job->texts_count, sizeof *list);
     struct memos_error err;
     if (!scores || !list) {

@@ -13,8 +13,8 @@ struct worker_out *worker_reply_tokens(struct worker_job *job);
 /* How far a long job is; dropped without memory. */
 void worker_reply_progress(struct worker_job *job, uint64_t done, uint64_t total);
 
-/* The last reply: what was generated, scored, captured. err: why there is no more than that; NULL: it
- * went well. Does not allocate. */
+/* The last reply: what was generated, scored, captured. err: why there is no more than that; NULL:
+ * it went well. Does not allocate. */
 void worker_reply_generated(struct worker_job *job, const struct memos_error *err);
 void worker_reply_scored(struct worker_job *job);
 void worker_reply_captured(struct worker_job *job);

@@ -54,8 +54,7 @@ static enum memos_status after_prompt(const struct worker_job *job, struct memos
                     : encode(job, memos_buffer_view(&both), PARAMEM_ADD_SPECIAL, &ids, err);
     memos_buffer_free(&both);
     size_t shared = 0;
-    while (shared < before->count && shared < ids.count &&
-           before->ids[shared] == ids.ids[shared]) {
+    while (shared < before->count && shared < ids.count && before->ids[shared] == ids.ids[shared]) {
         shared++;
     }
     *out = (struct worker_text){.ids = ids.ids, .count = ids.count, .bytes = text.size};
@@ -87,8 +86,9 @@ static enum memos_status after_ids(const struct worker_job *job, struct memos_by
     return status;
 }
 
-static enum memos_status prepare_text(const struct worker_job *job, const struct paramem_ids *before,
-    struct memos_bytes text, struct worker_text *out, struct memos_error *err)
+static enum memos_status prepare_text(const struct worker_job *job,
+    const struct paramem_ids *before, struct memos_bytes text, struct worker_text *out,
+    struct memos_error *err)
 {
     const Memos__Score *score = job->asked->score;
     size_t context = paramem_engine_context(host_of(job)->engine);

@@ -46,9 +46,9 @@ struct worker_link {
     struct worker_out *unsent, **unsent_tail; /* in order */
     char *warm[WORKER_WARM_MAX];              /* spaces, newest first; NULL past the end */
     bool is_ready, is_draining, is_told_to_stop;
-    uint64_t drain_id; /* of our WorkerDrain; 0: none was sent */
-    bool is_drained;   /* the broker has answered it: no job is on its way */
-    int64_t drain_us;  /* when draining began */
+    uint64_t drain_id;         /* of our WorkerDrain; 0: none was sent */
+    bool is_drained;           /* the broker has answered it: no job is on its way */
+    int64_t drain_us;          /* when draining began */
     enum memos_status refused; /* OK: not */
     struct memos_error refusal;
 };
@@ -84,7 +84,7 @@ void worker_job_release(struct worker *worker, struct worker_job *job);
 void worker_lose(struct worker *worker, const struct memos_error *err);
 
 /* model.c, fetch.c: the threads' bodies. */
-void *worker_model_main(void *self);  /* struct worker_model */
-void *worker_fetch_main(void *self);  /* struct worker_fetcher */
+void *worker_model_main(void *self); /* struct worker_model */
+void *worker_fetch_main(void *self); /* struct worker_fetcher */
 
 #endif

@@ -40,8 +40,7 @@ static enum memos_status take_options(
     return MEMOS_OK;
 }
 
-static enum memos_status start_model(
-    struct worker *worker, size_t index, struct memos_error *err)
+static enum memos_status start_model(struct worker *worker, size_t index, struct memos_error *err)
 {
     struct worker_model *model = &worker->models[index];
     *model = (struct worker_model){.worker = worker, .host = worker->options.hosts[index]};
@@ -63,14 +62,12 @@ static enum memos_status start_model(
     return MEMOS_OK;
 }
 
-static enum memos_status start_fetcher(
-    struct worker *worker, size_t index, struct memos_error *err)
+static enum memos_status start_fetcher(struct worker *worker, size_t index, struct memos_error *err)
 {
     struct worker_fetcher *fetcher = &worker->fetchers[index];
     *fetcher = (struct worker_fetcher){.worker = worker};
     worker->fetchers_count = index + 1;
-    enum memos_status status =
-        memos_client_open(&worker->options.client, &fetcher->client, err);
+    enum memos_status status = memos_client_open(&worker->options.client, &fetcher->client, err);
     if (status != MEMOS_OK) {
         return status;
     }
@@ -93,7 +90,8 @@ static enum memos_status start(struct worker *worker, struct memos_error *err)
     }
     if (status == MEMOS_OK) {
         const char *address = memos_client_address(worker->link.client);
-        worker->same_host = memos_address_ipc_path(address) != NULL;
+        worker->same_host =
+            memos_address_ipc_path(address) != NULL && !worker->options.maps_nothing;
         status = worker_memory_create(&memory, &worker->memory, err);
     }
     for (size_t i = 0; status == MEMOS_OK && i < worker->options.hosts_count; i++) {
