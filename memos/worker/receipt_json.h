@@ -6,7 +6,7 @@
  *
  * Ids of cubes are UUID texts, other bytes hexadecimal, the time is RFC 3339 (proto/clock.h);
  * used_as is "text", "kv", "text-in-kv" or "kv-independent". Keys that are not known are ignored;
- * "id", "space", "seq", "items" must be there.
+ * "space", "seq", "items" must be there.
  *
  * Threads: no state. */
 #ifndef MEMOS_WORKER_RECEIPT_JSON_H
