@@ -16,8 +16,8 @@ enum { ALIGN = 4096, BUCKETS = 256 };
 /* `kept` first, so that what was held is found again. */
 struct entry {
     struct worker_kept kept;
-    struct entry *next;            /* of the bucket */
-    struct entry *newer, *older;   /* by use */
+    struct entry *next;          /* of the bucket */
+    struct entry *newer, *older; /* by use */
     char space[MEMCUBE_SPACE_BYTES_MAX + 1];
     void *memory;
     size_t size;
@@ -62,8 +62,7 @@ static void entry_free(struct entry *entry)
 
 /* ---- under the lock -------------------------------------------------------------------------- */
 
-static struct entry **bucket_of(
-    struct worker_cache *cache, const uint8_t hash[MEMCUBE_HASH_BYTES])
+static struct entry **bucket_of(struct worker_cache *cache, const uint8_t hash[MEMCUBE_HASH_BYTES])
 {
     return &cache->buckets[hash[0]];
 }
@@ -172,8 +171,8 @@ static struct entry *entry_make(
 static enum memos_status check_and_keep(struct worker_cache *cache, struct entry *entry,
     const struct worker_kept **out, struct memos_error *err)
 {
-    enum memos_status status = paramem_kv_cube_read(
-        memos_bytes_make(entry->memory, entry->size), &entry->kept.cube, err);
+    enum memos_status status =
+        paramem_kv_cube_read(memos_bytes_make(entry->memory, entry->size), &entry->kept.cube, err);
     if (status == MEMOS_OK) {
         status = paramem_kv_cube_check(&entry->kept.cube, NULL, true, err);
     }
@@ -280,8 +279,8 @@ void worker_cache_keep(
         struct entry *older = entry->older;
         bool is_kept = strcmp(entry->space, space) != 0;
         for (size_t i = 0; i < count && !is_kept; i++) {
-            is_kept = memcmp(hashes + i * MEMCUBE_HASH_BYTES, entry->kept.hash,
-                          MEMCUBE_HASH_BYTES) == 0;
+            is_kept =
+                memcmp(hashes + i * MEMCUBE_HASH_BYTES, entry->kept.hash, MEMCUBE_HASH_BYTES) == 0;
         }
         if (!is_kept) {
             take_out(cache, entry);
@@ -311,8 +310,7 @@ static bool is_listed(const struct memos_buffer *names, const char *space)
     return false;
 }
 
-size_t worker_cache_spaces(
-    struct worker_cache *cache, size_t count_max, struct memos_buffer *out)
+size_t worker_cache_spaces(struct worker_cache *cache, size_t count_max, struct memos_buffer *out)
 {
     size_t count = 0;
     (void)pthread_mutex_lock(&cache->lock);

@@ -50,7 +50,6 @@ uint64_t worker_cache_bytes(struct worker_cache *cache);
 
 /* Names of the spaces whose captures are here, newest first, at most count_max, joined into `out`
  * one after the other with a NUL each. How many. */
-size_t worker_cache_spaces(
-    struct worker_cache *cache, size_t count_max, struct memos_buffer *out);
+size_t worker_cache_spaces(struct worker_cache *cache, size_t count_max, struct memos_buffer *out);
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VIEWS_MAX = 256, PAGES_MAX = 4, PAGE = 1000, ARENA_BYTES_MAX = 64 << 20 };
+enum { VIEWS_MAX = 256, KNOWN_MAX = 1000, ARENA_BYTES_MAX = 64 << 20 };
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
@@ -94,8 +94,8 @@ static void tag_of(const uint8_t fingerprint[32], char out[4 + 16])
     hex(fingerprint, 8, out + 3);
 }
 
-enum memos_status worker_description_make(const struct paramem_kv_cube *cube,
-    struct worker_description *out, struct memos_error *err)
+enum memos_status worker_description_make(
+    const struct paramem_kv_cube *cube, struct worker_description *out, struct memos_error *err)
 {
     const size_t whole = cube->tokens / KERN_PAGE_TOKENS;
     const size_t stride = whole > 0 ? (whole + WORKER_MARKS_MAX - 1) / WORKER_MARKS_MAX : 1;
@@ -294,8 +294,8 @@ static struct place *place_find(struct worker_catalogue *catalogue, const char *
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static enum memos_status page_ask(const struct worker_fetch *fetch, const char *space,
-    char *tag, uint64_t cursor, struct memos_message **out, struct memos_error *err)
+static enum memos_status ask(const struct worker_fetch *fetch, const char *space, char *tag,
+    struct memos_message **out, struct memos_error *err)
 {
     uint32_t kind = MEMCUBE_ACTIVATION;
     char subtype[] = WORKER_KV_SUBTYPE, *subtypes[] = {subtype}, *tags[] = {tag};
@@ -311,50 +311,36 @@ static enum memos_status page_ask(const struct worker_fetch *fetch, const char *
     filter.include_stale = true;
     body.space = (char *)(uintptr_t)space;
     body.filter = &filter;
-    body.cursor = cursor;
-    body.count_max = PAGE;
+    body.count_max = KNOWN_MAX;
     WORKER_REQUEST(request, LIST, list, body);
     return worker_ask(fetch, &request, NULL, 0, MEMOS__REPLY__BODY_CUBES, out, err);
 }
 
-static void page_take(const Memos__Cubes *cubes, const uint8_t fingerprint[32], struct view *view,
-    struct worker_known *items)
+static enum memos_status view_fill(const struct worker_fetch *fetch, const char *space,
+    const uint8_t fingerprint[32], struct view *view, struct memos_error *err)
 {
-    for (size_t i = 0; i < cubes->n_cubes; i++) {
-        if (view->view.count < PAGES_MAX * PAGE &&
-            known_read(cubes->cubes[i], fingerprint, &view->arena, &items[view->view.count])) {
+    struct memos_message *message = NULL;
+    char tag[4 + 16];
+    tag_of(fingerprint, tag);
+    enum memos_status status = ask(fetch, space, tag, &message, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    const Memos__Cubes *cubes = memos_message_reply(message)->cubes;
+    struct worker_known *items = memos_arena_take(&view->arena, cubes->n_cubes + 1, sizeof *items);
+    if (!items) {
+        status = memos_fail(err, MEMOS_NO_MEMORY, "no memory for a list of captures");
+    }
+    for (size_t i = 0; i < cubes->n_cubes && items; i++) {
+        if (known_read(cubes->cubes[i], fingerprint, &view->arena, &items[view->view.count])) {
             view->view.count++;
         } else {
             view->view.not_read++;
         }
     }
-}
-
-static enum memos_status view_ask(const struct worker_fetch *fetch, const char *space,
-    const uint8_t fingerprint[32], struct view *view, struct memos_error *err)
-{
-    struct worker_known *items =
-        memos_arena_take(&view->arena, PAGES_MAX * PAGE, sizeof *items);
-    enum memos_status status =
-        items ? MEMOS_OK : memos_fail(err, MEMOS_NO_MEMORY, "no memory for a list of captures");
-    uint64_t cursor = 0;
-    char tag[4 + 16];
-    tag_of(fingerprint, tag);
-    for (size_t page = 0; page < PAGES_MAX && status == MEMOS_OK; page++) {
-        struct memos_message *message = NULL;
-        status = page_ask(fetch, space, tag, cursor, &message, err);
-        if (status == MEMOS_OK) {
-            const Memos__Cubes *cubes = memos_message_reply(message)->cubes;
-            page_take(cubes, fingerprint, view, items);
-            cursor = cubes->next;
-        }
-        memos_message_free(&message);
-        if (cursor == 0) {
-            break;
-        }
-    }
     view->view.items = items;
-    view->view.not_read += cursor != 0;
+    view->view.not_read += cubes->next != 0; /* there are more */
+    memos_message_free(&message);
     return status;
 }
 
@@ -366,7 +352,7 @@ static enum memos_status view_make(const struct worker_fetch *fetch, const char 
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a list of captures");
     }
     memos_arena_init(&view->arena, ARENA_BYTES_MAX);
-    enum memos_status status = view_ask(fetch, space, fingerprint, view, err);
+    enum memos_status status = view_fill(fetch, space, fingerprint, view, err);
     if (status == MEMOS_OK) {
         *out = view;
     } else {

@@ -61,8 +61,8 @@ void worker_view_release(struct worker_catalogue *catalogue, const struct worker
 struct paramem_key *worker_keys_of(struct memos_arena *arena, const uint8_t fingerprint[32],
     enum kern_dtype dtype, const uint32_t *ids, size_t count, size_t *out_blocks);
 /* The key of a text's last block, whole or not: what a capture of it is named by. count > 0 */
-struct paramem_key worker_key_of(const uint8_t fingerprint[32], enum kern_dtype dtype,
-    const uint32_t *ids, size_t count);
+struct paramem_key worker_key_of(
+    const uint8_t fingerprint[32], enum kern_dtype dtype, const uint32_t *ids, size_t count);
 
 /* How many tokens of the capture's beginning those blocks begin with, by its marks and its key. */
 size_t worker_known_covers(
@@ -76,8 +76,8 @@ struct worker_description {
     const char *dtype;
     struct memos_buffer marks; /* with a NUL */
 };
-MEMOS_MUST_USE enum memos_status worker_description_make(const struct paramem_kv_cube *cube,
-    struct worker_description *out, struct memos_error *err);
+MEMOS_MUST_USE enum memos_status worker_description_make(
+    const struct paramem_kv_cube *cube, struct worker_description *out, struct memos_error *err);
 void worker_description_free(struct worker_description *description);
 
 #endif

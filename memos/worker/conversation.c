@@ -41,9 +41,8 @@ const char *worker_prompt_question(const Memos__Generate *generate,
             number = generate->messages[i]->frame;
         }
     }
-    const char *text = number > 0 && number <= frames_count
-                           ? memos_arena_copy(arena, frames[number - 1])
-                           : NULL;
+    const char *text =
+        number > 0 && number <= frames_count ? memos_arena_copy(arena, frames[number - 1]) : NULL;
     return text ? text : "";
 }
 
@@ -73,8 +72,8 @@ static enum memos_status copy_ids(
 }
 
 /* What the tokenizer adds before a text (bos) stands before the memory. */
-static enum memos_status bare_encode(const struct worker_prompt_input *in, struct memos_arena *arena,
-    struct worker_conversation *out, struct memos_error *err)
+static enum memos_status bare_encode(const struct worker_prompt_input *in,
+    struct memos_arena *arena, struct worker_conversation *out, struct memos_error *err)
 {
     const struct paramem_tokenizer *tokenizer = in->host->tokenizer;
     struct paramem_ids with = {0};
@@ -205,8 +204,7 @@ static enum memos_status messages_make(const struct worker_prompt_input *in,
             break;
         }
         *out_words = *out_words || (holds && content.size > 0);
-        json_t *made =
-            message_json(generate->messages[i], content, holds ? place->word : "");
+        json_t *made = message_json(generate->messages[i], content, holds ? place->word : "");
         if (!made || json_array_append_new(out, made) != 0) {
             status = memos_fail(err, MEMOS_INVALID, "message %zu cannot be read", i + 1);
         }
@@ -228,10 +226,10 @@ static enum memos_status chat_open(const struct worker_prompt_input *in, struct 
                           in->host->name);
     }
     paramem_tokenizer_describe(in->host->tokenizer, &info);
-    const char *bos = memos_arena_copy(
-        arena, paramem_tokenizer_bytes(in->host->tokenizer, info.bos_id));
-    const char *eos = memos_arena_copy(
-        arena, paramem_tokenizer_bytes(in->host->tokenizer, info.eos_id));
+    const char *bos =
+        memos_arena_copy(arena, paramem_tokenizer_bytes(in->host->tokenizer, info.bos_id));
+    const char *eos =
+        memos_arena_copy(arena, paramem_tokenizer_bytes(in->host->tokenizer, info.eos_id));
     enum memos_status status =
         paramem_chat_open(name, NULL, bos ? bos : "", eos ? eos : "", out_own, err);
     *out = *out_own;
@@ -298,8 +296,7 @@ static enum memos_status encode_part(const struct worker_prompt_input *in,
     const struct rendered *rendered, size_t begin, size_t end, struct memos_arena *arena,
     struct paramem_ids *out, struct memos_error *err)
 {
-    struct paramem_span *plain =
-        memos_arena_take(arena, rendered->plain_count + 1, sizeof *plain);
+    struct paramem_span *plain = memos_arena_take(arena, rendered->plain_count + 1, sizeof *plain);
     size_t count = 0;
     if (!plain) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a prompt");
@@ -320,8 +317,8 @@ static enum memos_status encode_part(const struct worker_prompt_input *in,
         memos_bytes_make(rendered->text.data + begin, end - begin), plain, count, out, err);
 }
 
-static enum memos_status chat_encode(const struct worker_prompt_input *in, struct memos_arena *arena,
-    struct worker_conversation *out, struct memos_error *err)
+static enum memos_status chat_encode(const struct worker_prompt_input *in,
+    struct memos_arena *arena, struct worker_conversation *out, struct memos_error *err)
 {
     struct rendered rendered = {0};
     struct place place;
@@ -370,8 +367,8 @@ enum memos_status worker_conversation_whole(const struct worker_prompt_input *in
     *out = (struct paramem_ids){0};
     if (input->generate->n_messages == 0) {
         status = bare_text(input, &text, err);
-        return status == MEMOS_OK ? paramem_tokenizer_encode(input->host->tokenizer, text,
-                                        PARAMEM_ADD_SPECIAL, out, err)
+        return status == MEMOS_OK ? paramem_tokenizer_encode(
+                                        input->host->tokenizer, text, PARAMEM_ADD_SPECIAL, out, err)
                                   : status;
     }
     struct rendered rendered = {0};

@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-#define QUICK 0.33     /* how far the estimate goes with what confirms caution */
-#define SLOW 0.05      /* and against it */
-#define MARGIN 0.9     /* of reading, that loading may cost */
-#define FORGET 0.99    /* with a decision against loading */
+#define QUICK 0.33      /* how far the estimate goes with what confirms caution */
+#define SLOW 0.05       /* and against it */
+#define MARGIN 0.9      /* of reading, that loading may cost */
+#define FORGET 0.99     /* with a decision against loading */
 #define PRIOR_BYTE 1e-3 /* microseconds: 1 GB/s */
 #define PRIOR_FLOP 1e-5 /* microseconds: 100 GFLOP/s */
 #define PRIOR_FLOP_DEVICE 1e-8
@@ -24,8 +24,7 @@ const char *worker_source_text(enum worker_source source)
 void worker_cost_init(struct worker_cost *cost, uint64_t parameters, bool is_device)
 {
     memset(cost, 0, sizeof *cost);
-    cost->prior_token_us =
-        2.0 * (double)parameters * (is_device ? PRIOR_FLOP_DEVICE : PRIOR_FLOP);
+    cost->prior_token_us = 2.0 * (double)parameters * (is_device ? PRIOR_FLOP_DEVICE : PRIOR_FLOP);
 }
 
 static size_t place_of(uint64_t units)

@@ -74,10 +74,10 @@ static enum memos_status body_ids(const struct worker_host *host, const struct w
     struct memos_buffer body = memos_buffer_make(BODY_BYTES_MAX);
     append_body(text, words, &body);
     memos_buffer_bytes(&body, behind, strlen(behind));
-    enum memos_status status =
-        body.failed ? memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu bytes of a cube",
-                          text->words.size)
-                    : encode_plain(host, memos_buffer_view(&body), out, err);
+    enum memos_status status = body.failed
+                                   ? memos_fail(err, MEMOS_NO_MEMORY,
+                                         "no memory for %zu bytes of a cube", text->words.size)
+                                   : encode_plain(host, memos_buffer_view(&body), out, err);
     memos_buffer_free(&body);
     return status;
 }
@@ -210,8 +210,8 @@ static enum memos_status choose_found(struct choosing *c, struct memos_error *er
             const size_t count = body.count;
             take(c, best, &body);
             c->items[0].is_cut = true;
-            worker_note(c->notes, "%s was cut to %zu tokens", worker_ref_text(&best->ref, ref),
-                count);
+            worker_note(
+                c->notes, "%s was cut to %zu tokens", worker_ref_text(&best->ref, ref), count);
         }
         free(body.ids);
     }
@@ -234,8 +234,8 @@ static int by_place(const void *a, const void *b)
 
 /* ---- the ids --------------------------------------------------------------------------------- */
 
-static enum memos_status append(struct paramem_ids *to, struct paramem_ids piece,
-    struct memos_error *err)
+static enum memos_status append(
+    struct paramem_ids *to, struct paramem_ids piece, struct memos_error *err)
 {
     if (piece.count == 0) {
         return MEMOS_OK;
@@ -250,8 +250,8 @@ static enum memos_status append(struct paramem_ids *to, struct paramem_ids piece
     return MEMOS_OK;
 }
 
-static enum memos_status place_one(struct choosing *c, size_t index, struct worker_layout *out,
-    struct memos_error *err)
+static enum memos_status place_one(
+    struct choosing *c, size_t index, struct worker_layout *out, struct memos_error *err)
 {
     const struct chosen *chosen = &c->items[index];
     struct worker_placed *placed = &out->placed[index];
@@ -294,7 +294,8 @@ static enum memos_status assemble(struct choosing *c, const struct worker_conver
 }
 
 /* What prompt and answer leave of the context. */
-static size_t room_of(const struct worker_prompt_input *in, const struct worker_conversation *around)
+static size_t room_of(
+    const struct worker_prompt_input *in, const struct worker_conversation *around)
 {
     const size_t asked = in->generate->max_tokens, eighth = in->context / 8;
     const size_t least = eighth < ANSWER_MIN ? eighth : ANSWER_MIN;
@@ -312,8 +313,8 @@ static enum memos_status with_memory(struct choosing *c, struct worker_conversat
     const struct worker_prompt_input *in = c->in;
     struct paramem_ids sentence = {0}, mark = {0};
     char text[sizeof WORKER_PROMPT_SENTENCE + 2];
-    (void)snprintf(text, sizeof text, "%s%s", around->is_after_words ? "\n\n" : "",
-        WORKER_PROMPT_SENTENCE);
+    (void)snprintf(
+        text, sizeof text, "%s%s", around->is_after_words ? "\n\n" : "", WORKER_PROMPT_SENTENCE);
     enum memos_status status = encode_plain(in->host, memos_bytes_of(text), &sentence, err);
     if (status == MEMOS_OK) {
         status = mark_ids(in->host, in->texts_count, &mark, err);

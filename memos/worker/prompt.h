@@ -8,10 +8,10 @@
  *     what stands behind          the template's rest; with a bare text "\n\n" and the text
  *
  * Each of these pieces becomes ids by itself and tokens do not reach across: so a body's ids do not
- * depend on its mark or on what stands before it, a cube's place is known exactly, and the beginning
- * up to the end of the memory does not depend on the question. Line feeds in words are followed by
- * two blanks, so that no words can begin a line as a mark does. Pieces of cubes are plain text to
- * the tokenizer: what they write out is never a special token.
+ * depend on its mark or on what stands before it, a cube's place is known exactly, and the
+ * beginning up to the end of the memory does not depend on the question. Line feeds in words are
+ * followed by two blanks, so that no words can begin a line as a mark does. Pieces of cubes are
+ * plain text to the tokenizer: what they write out is never a special token.
  *
  * Which cubes: named ones all, then found ones by score, each if it still fits the budget; a found
  * one alone that does not fit is cut. Their order: named ones as named, then found ones by event
@@ -32,21 +32,21 @@ struct worker_placed {
     size_t first; /* of its mark */
     size_t body;  /* of its body */
     size_t end;   /* one past its last */
-    char mark[16];
+    char mark[24];
     bool is_cut;
 };
 
 struct worker_layout {
-    struct paramem_ids ids;     /* on the heap */
-    size_t memory_first;        /* where the sentence begins */
-    size_t memory_tokens;       /* the prompt up to the end of its memory; 0: it has none */
+    struct paramem_ids ids;       /* on the heap */
+    size_t memory_first;          /* where the sentence begins */
+    size_t memory_tokens;         /* the prompt up to the end of its memory; 0: it has none */
     struct worker_placed *placed; /* in the arena, in the order of the prompt */
     size_t placed_count;
 };
 
 struct worker_prompt_input {
     const struct worker_host *host;
-    const Memos__Generate *generate; /* messages or prompt_frame; template, tools_json, ... */
+    const Memos__Generate *generate;  /* messages or prompt_frame; template, tools_json, ... */
     const struct memos_bytes *frames; /* by number, from 1 */
     size_t frames_count;
     const struct worker_text *texts;

@@ -39,15 +39,13 @@ static enum memos_status text_of(const Memos__Cube *cube, const struct memos_mes
         return memos_fail(err, MEMOS_CORRUPT, "a cube without id or hash");
     }
     if (cube->kind != MEMCUBE_PLAINTEXT || cube->frame == 0 || !memos_bytes_utf8(payload)) {
-        return memos_fail(
-            err, MEMOS_INVALID, "%s is no text", worker_ref_text(&out->ref, ref));
+        return memos_fail(err, MEMOS_INVALID, "%s is no text", worker_ref_text(&out->ref, ref));
     }
     out->words = memos_bytes_make(memos_arena_copy(arena, payload), payload.size);
     out->speaker = memos_bytes_of(cube->speaker);
     out->speaker.data = memos_arena_copy(arena, out->speaker);
-    return out->words.data && out->speaker.data && readers_copy(cube, arena, out)
-               ? MEMOS_OK
-               : fail_full(err);
+    return out->words.data && out->speaker.data && readers_copy(cube, arena, out) ? MEMOS_OK
+                                                                                  : fail_full(err);
 }
 
 /* ---- texts that say the same ----------------------------------------------------------------- */
@@ -120,8 +118,8 @@ bool worker_texts_alike(struct memos_bytes a, struct memos_bytes b)
 }
 
 /* Is it there already, or said by one that stands before it? */
-static bool is_told(const struct worker_texts *texts, const struct worker_text *text,
-    struct worker_notes *notes)
+static bool is_told(
+    const struct worker_texts *texts, const struct worker_text *text, struct worker_notes *notes)
 {
     char ref[WORKER_REF_TEXT_BYTES], other[WORKER_REF_TEXT_BYTES];
     for (size_t i = 0; i < texts->count; i++) {
@@ -142,8 +140,21 @@ static bool is_told(const struct worker_texts *texts, const struct worker_text *
 
 /* ---- the search ------------------------------------------------------------------------------ */
 
-static enum memos_status hits_take(const struct memos_message *message, struct memos_arena *arena,
-    struct worker_notes *notes, struct worker_texts *texts, struct memos_error *err)
+/* The client has it in its messages already. */
+static bool is_known(const Memos__Memory *memory, const struct memos_id *id)
+{
+    for (size_t i = 0; i < memory->n_without; i++) {
+        if (memory->without[i].len == sizeof id->bytes &&
+            memcmp(memory->without[i].data, id->bytes, sizeof id->bytes) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum memos_status hits_take(const struct memos_message *message, const Memos__Memory *memory,
+    struct memos_arena *arena, struct worker_notes *notes, struct worker_texts *texts,
+    struct memos_error *err)
 {
     const Memos__Hits *hits = memos_message_reply(message)->hits;
     enum memos_status status = MEMOS_OK;
@@ -161,7 +172,8 @@ static enum memos_status hits_take(const struct memos_message *message, struct m
             continue;
         }
         text->score = hits->hits[i]->score;
-        if (status == MEMOS_OK && !is_told(texts, text, notes)) {
+        if (status == MEMOS_OK && !is_known(memory, &text->ref.id) &&
+            !is_told(texts, text, notes)) {
             texts->count++;
         }
     }
@@ -215,8 +227,7 @@ static enum memos_status get(const struct worker_fetch *fetch, const char *space
     const struct memos_id *id, uint32_t number, uint64_t seq, bool no_payload,
     struct memos_message **out, struct memos_error *err)
 {
-    ProtobufCBinaryData ids = {
-        .len = sizeof id->bytes, .data = (uint8_t *)(uintptr_t)id->bytes};
+    ProtobufCBinaryData ids = {.len = sizeof id->bytes, .data = (uint8_t *)(uintptr_t)id->bytes};
     Memos__Get body = MEMOS__GET__INIT;
     Memos__AsOf as_of = MEMOS__AS_OF__INIT;
     Memos__Request request;
@@ -245,8 +256,8 @@ static bool state_stands(uint32_t state)
 }
 
 /* An older version may be named; it is used when it says what the head says. */
-static enum memos_status check_stands(const Memos__Cube *head, const struct worker_text *text,
-    struct memos_error *err)
+static enum memos_status check_stands(
+    const Memos__Cube *head, const struct worker_text *text, struct memos_error *err)
 {
     char ref[WORKER_REF_TEXT_BYTES];
     if (head->stale || !state_stands(head->state)) {
@@ -350,7 +361,7 @@ static enum memos_status find(const struct worker_fetch *fetch, const char *spac
         status = named_all(fetch, space, memory, arena, out, err);
     }
     if (status == MEMOS_OK && hits && memory->search) {
-        status = hits_take(hits, arena, notes, out, err);
+        status = hits_take(hits, memory, arena, notes, out, err);
     }
     memos_message_free(&hits);
     return status;
