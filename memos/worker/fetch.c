@@ -15,6 +15,8 @@ static struct worker_fetch fetch_of(struct worker_fetcher *fetcher, const struct
         .same_host = fetcher->worker->same_host,
         .deadline_us = job->deadline_us,
         .cancelled = &job->cancelled,
+        .principal = job->asked->principal,
+        .worker = fetcher->worker->name,
     };
 }
 
@@ -127,7 +129,7 @@ static enum memos_status put_captures(
         enum memos_status status = worker_job_wanted(job, worker_now_us(job->worker), err);
         if (status == MEMOS_OK) {
             status = worker_capture_put(fetcher->worker->memory, job->model->host, &fetch,
-                job->captures[i], &job->made[i], err);
+                job->captures[i], &job->arena, &job->made[i], err);
         }
         if (status != MEMOS_OK) {
             return status;

@@ -16,6 +16,8 @@ enum {
     RETRY_US = 10000,
     DRAIN_WAIT_US = 2000000, /* for the broker's answer to a drain */
     TABLE_SPARE = 64,        /* jobs that were dropped and have not ended yet */
+    WARM_MAX = 64,           /* spaces that a heartbeat names */
+    WARM_BYTES_MAX = 1 << 16,
 };
 
 /* ---- the table of jobs ---------------------------------------------------------------------- */
@@ -31,33 +33,9 @@ static struct worker_job *find(const struct worker_link *link, const ProtobufCBi
     return NULL;
 }
 
-/* The space is the last one whose memory was held. */
-static void warm_up(struct worker_link *link, const char *space)
-{
-    size_t at = 0;
-    while (at < WORKER_WARM_MAX - 1 && link->warm[at] && strcmp(link->warm[at], space) != 0) {
-        at++;
-    }
-    char *name = link->warm[at];
-    if (!name || strcmp(name, space) != 0) {
-        free(name);
-        name = strdup(space);
-    }
-    if (name) {
-        memmove(link->warm + 1, link->warm, at * sizeof *link->warm);
-        link->warm[0] = name;
-    } else {
-        link->warm[at] = NULL;
-    }
-}
-
 static void job_end(struct worker *worker, struct worker_job *job)
 {
     struct worker_link *link = &worker->link;
-    bool has_memory = (job->prompt && job->prompt->memory_tokens > 0) || job->captures_count > 0;
-    if (has_memory && job->last.reply.status == MEMOS_OK) {
-        warm_up(link, worker_asked_space(job->asked));
-    }
     for (size_t i = 0; i < link->jobs_count; i++) {
         if (link->jobs[i] == job) {
             link->jobs[i] = link->jobs[--link->jobs_count];
@@ -169,13 +147,20 @@ static void beat(struct worker *worker)
     body.fetched_bytes = memory.bytes_fetched;
     body.instance.data = link->instance;
     body.instance.len = sizeof link->instance;
-    body.warm = link->warm;
-    while (body.n_warm < WORKER_WARM_MAX && link->warm[body.n_warm]) {
-        body.n_warm++;
+    struct memos_buffer names = memos_buffer_make(WARM_BYTES_MAX);
+    char *warm[WARM_MAX];
+    body.warm = warm;
+    body.n_warm = worker_memory_warm(worker->memory, WARM_MAX, &names);
+    char *name = (char *)names.data;
+    for (size_t i = 0; i < body.n_warm; i++) {
+        warm[i] = name;
+        name += strlen(name) + 1;
     }
     request.body_case = MEMOS__REQUEST__BODY_WORKER_HEARTBEAT;
     request.worker_heartbeat = &body;
-    if (send(link, &request, NULL, &unused, &err) != MEMOS_OK) {
+    enum memos_status status = send(link, &request, NULL, &unused, &err);
+    memos_buffer_free(&names);
+    if (status != MEMOS_OK) {
         memos_log(
             MEMOS_LOG_DEBUG, memos_log_event("a heartbeat was not sent"), memos_log_error(&err));
     }
@@ -530,9 +515,6 @@ void worker_link_close(struct worker *worker)
     }
     while (link->jobs_count > 0) {
         worker_job_release(worker, link->jobs[--link->jobs_count]);
-    }
-    for (size_t i = 0; i < WORKER_WARM_MAX; i++) {
-        free(link->warm[i]);
     }
     free(link->jobs);
     memos_client_close(&link->client);

@@ -151,6 +151,8 @@ static enum memos_status submit(
     worker_memory_fuse(model->worker->memory, model->host, job->prompt);
     request->prompt = job->prompt->ids.ids;
     request->prompt_count = job->prompt->ids.count;
+    request->placed = job->prompt->placed;
+    request->placed_count = job->prompt->placed_count;
     request->deadline_us = (uint64_t)job->deadline_us;
     request->on_token = on_token;
     request->on_done = on_done;

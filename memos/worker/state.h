@@ -7,7 +7,6 @@
 #include "proto/clock.h"
 
 #define WORKER_FETCHERS_MAX 16
-#define WORKER_WARM_MAX 64
 
 /* A model, and the thread that its engine belongs to. */
 struct worker_model {
@@ -44,7 +43,6 @@ struct worker_link {
     struct worker_job **jobs; /* (jobs_table_max) */
     size_t jobs_count;
     struct worker_out *unsent, **unsent_tail; /* in order */
-    char *warm[WORKER_WARM_MAX];              /* spaces, newest first; NULL past the end */
     bool is_ready, is_draining, is_told_to_stop;
     uint64_t drain_id;         /* of our WorkerDrain; 0: none was sent */
     bool is_drained;           /* the broker has answered it: no job is on its way */
