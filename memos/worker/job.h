@@ -72,8 +72,9 @@ struct worker_job {
     int64_t deadline_us;        /* 0: none */
     uint64_t waited_us;         /* in queues */
     atomic_bool cancelled;
-    bool is_dropped;  /* link thread: nobody hears it any more */
-    bool is_answered; /* its last reply is on its way */
+    bool is_dropped;       /* link thread: nobody hears it any more */
+    uint64_t announcement; /* link thread: under which it came */
+    bool is_answered;      /* its last reply is on its way */
 
     struct worker_prompt *prompt; /* NULL: it has none */
 
@@ -87,7 +88,7 @@ struct worker_job {
     char stop_string[PARAMEM_STOP_BYTES + 1];
     uint64_t engine_id;
     bool is_done;
-    struct memos_error failed;                    /* status OK: nothing failed on this side */
+    struct memos_error failed;                       /* status OK: nothing failed on this side */
     char last_words[3 * MEMOS_ERROR_TEXT_BYTES + 1]; /* of the last reply, UTF-8 */
 
     /* a Score */

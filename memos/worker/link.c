@@ -45,12 +45,21 @@ static void job_end(struct worker *worker, struct worker_job *job)
     worker_job_release(worker, job);
 }
 
-void worker_link_drop(struct worker *worker)
+/* Those that came under an earlier announcement than this one. */
+static void drop_before(struct worker *worker, uint64_t announcement)
 {
     for (size_t i = 0; i < worker->link.jobs_count; i++) {
-        worker->link.jobs[i]->is_dropped = true;
-        atomic_store_explicit(&worker->link.jobs[i]->cancelled, true, memory_order_relaxed);
+        struct worker_job *job = worker->link.jobs[i];
+        if (job->announcement < announcement) {
+            job->is_dropped = true;
+            atomic_store_explicit(&job->cancelled, true, memory_order_relaxed);
+        }
     }
+}
+
+void worker_link_drop(struct worker *worker)
+{
+    drop_before(worker, UINT64_MAX);
 }
 
 /* ---- to the broker -------------------------------------------------------------------------- */
@@ -105,8 +114,9 @@ static void announce(struct worker *worker)
     request.body_case = MEMOS__REQUEST__BODY_WORKER_ANNOUNCE;
     request.worker_announce = &body;
     int64_t now_us = worker_now_us(worker);
-    worker_link_drop(worker);
     link->is_taken = false;
+    link->announcements++;
+    link->before_id = link->announce_id;
     link->announced_us = link->heard_us = now_us;
     enum memos_status status = send(link, &request, NULL, &link->announce_id, &err);
     if (status == MEMOS_DENIED || status == MEMOS_INVALID) {
@@ -336,6 +346,7 @@ static void take_job(struct worker *worker, struct memos_message *message)
         return;
     }
     link->jobs[link->jobs_count++] = job;
+    job->announcement = link->announcements;
     job->worker = worker;
     job->model = model_of(worker, worker_asked_model(job->asked));
     if (status == MEMOS_OK && !job->model) {
@@ -349,13 +360,17 @@ static void take_job(struct worker *worker, struct memos_message *message)
     }
 }
 
-/* The broker has our announcement, or has none any more. */
-static void take_ping(struct worker *worker, bool announce_again)
+/* The broker does not know us (any more). What it says of an announcement's predecessor may come
+ * after that announcement was sent. */
+static void take_unknown(struct worker *worker)
 {
     struct worker_link *link = &worker->link;
-    if (announce_again && worker_now_us(worker) - link->announced_us > AGAIN_US) {
+    if (worker_now_us(worker) - link->announced_us > AGAIN_US) {
         memos_log(MEMOS_LOG_INFO, memos_log_event("the broker does not know this worker"));
+        worker_link_drop(worker);
         announce(worker);
+    } else {
+        drop_before(worker, link->announcements);
     }
 }
 
@@ -376,6 +391,7 @@ static void take_refusal(struct worker *worker, const Memos__Reply *reply)
     bool is_for_good = reply->status == MEMOS_DENIED || reply->status == MEMOS_INVALID ||
                        reply->status == MEMOS_UNSUPPORTED;
     link->is_taken = false;
+    worker_link_drop(worker);
     if (is_for_good) {
         link->refused = (enum memos_status)reply->status;
         (void)memos_fail(
@@ -386,38 +402,58 @@ static void take_refusal(struct worker *worker, const Memos__Reply *reply)
     }
 }
 
+/* What the broker tells us as its worker, with `more`. Takes the message. */
+static void take_order(struct worker *worker, struct memos_message *message)
+{
+    struct worker_link *link = &worker->link;
+    const Memos__Reply *reply = memos_message_reply(message);
+    if (reply->id == link->announce_id && !link->is_taken) {
+        take_first(worker);
+    }
+    if (reply->body_case == MEMOS__REPLY__BODY_JOB) {
+        take_job(worker, message);
+        return;
+    }
+    if (reply->body_case == MEMOS__REPLY__BODY_JOB_CANCEL) {
+        struct worker_job *job = find(link, &reply->job_cancel->ticket);
+        if (job) {
+            atomic_store_explicit(&job->cancelled, true, memory_order_relaxed);
+        }
+    } else if (reply->body_case == MEMOS__REPLY__BODY_WORKER_PING &&
+               reply->worker_ping->announce_again) {
+        take_unknown(worker);
+    } else if (reply->body_case == MEMOS__REPLY__BODY_WORKER_STOP) {
+        link->is_told_to_stop = true;
+    }
+    memos_message_free(&message);
+}
+
 /* Takes the message. */
 static void take(struct worker *worker, struct memos_message *message)
 {
     struct worker_link *link = &worker->link;
     const Memos__Reply *reply = memos_message_reply(message);
-    bool is_own = reply->id == link->announce_id && link->announce_id != 0;
-    struct worker_job *job;
+    bool is_own = link->announce_id != 0 && reply->id == link->announce_id;
+    bool is_before = link->before_id != 0 && reply->id == link->before_id;
     link->heard_us = worker_now_us(worker);
-    if (is_own && !reply->more && reply->status != MEMOS_OK) {
+    if ((is_own || is_before) && reply->more && reply->status == MEMOS_OK) {
+        take_order(worker, message);
+        return;
+    }
+    if (is_own && !reply->more) {
         take_refusal(worker, reply);
-    } else if (reply->id == link->drain_id && link->drain_id != 0 && !reply->more) {
+    } else if (link->drain_id != 0 && reply->id == link->drain_id) {
         link->is_drained = true;
-    } else if (!is_own && reply->status == MEMOS_UNAVAILABLE) {
-        take_ping(worker, true);
-    } else if (reply->body_case == MEMOS__REPLY__BODY_WORKER_PING) {
-        take_ping(worker, reply->worker_ping->announce_again);
-    } else if (is_own && reply->body_case == MEMOS__REPLY__BODY_JOB_CANCEL) {
-        job = find(link, &reply->job_cancel->ticket);
-        if (job) {
-            atomic_store_explicit(&job->cancelled, true, memory_order_relaxed);
-        }
-    } else if (is_own && reply->body_case == MEMOS__REPLY__BODY_WORKER_STOP) {
-        link->is_told_to_stop = true;
+    } else if (reply->status == MEMOS_UNAVAILABLE ||
+               reply->body_case == MEMOS__REPLY__BODY_WORKER_PING) {
+        take_unknown(worker);
+    } else if (reply->status == MEMOS_DENIED) {
+        drop_before(worker, link->announcements);
+    } else if (reply->status != MEMOS_OK) {
+        memos_log(MEMOS_LOG_DEBUG, memos_log_event("the broker refuses a message"),
+            memos_log_text("why", reply->message));
     }
-    if (is_own && reply->status == MEMOS_OK && !link->is_taken) {
-        take_first(worker);
-    }
-    if (is_own && reply->body_case == MEMOS__REPLY__BODY_JOB) {
-        take_job(worker, message);
-    } else {
-        memos_message_free(&message);
-    }
+    memos_message_free(&message);
 }
 
 static void receive_all(struct worker *worker)

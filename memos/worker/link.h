@@ -1,8 +1,9 @@
 /* The link to the broker: the announcement and all that follows from it.
  *
- * Announcing is beginning anew: jobs that were given under an earlier announcement are nobody's any
- * more (the broker passes them on, or has told their clients), and what the worker still says of
- * them is not sent.
+ * The broker keeps the jobs of a worker that announces itself again on the connection that it has,
+ * and of no other: when it says that it does not know us, or not our jobs, then those that came
+ * before are nobody's any more (it has passed them on, or told their clients), and what we still
+ * say of them is not sent.
  *
  * Threads: the link thread, which is worker_run's. */
 #ifndef MEMOS_WORKER_LINK_H

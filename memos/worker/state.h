@@ -36,9 +36,10 @@ struct worker_fetcher {
 struct worker_link {
     struct memos_client *client;
     uint8_t instance[16];
-    uint64_t announce_id; /* of the last announcement; 0: none was sent */
-    bool is_taken;        /* the broker has answered it */
-    bool is_waiting;      /* it could not be sent */
+    uint64_t announce_id, before_id; /* of the last announcement, and of the one before; 0: none */
+    uint64_t announcements;          /* counted */
+    bool is_taken;                   /* the broker has answered it */
+    bool is_waiting;                 /* it could not be sent */
     int64_t announced_us, heard_us, beat_us;
     struct worker_job **jobs; /* (jobs_table_max) */
     size_t jobs_count;

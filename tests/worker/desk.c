@@ -58,6 +58,12 @@ const Memos__Request *desk_take(struct desk *desk, Memos__Request__BodyCase body
     return desk->request;
 }
 
+const Memos__Request *desk_any(struct desk *desk)
+{
+    receive(desk);
+    return desk->request;
+}
+
 struct memos_bytes desk_frame(const struct desk *desk, uint32_t number)
 {
     return memos_frames_payload(&desk->frames, number);
@@ -65,29 +71,53 @@ struct memos_bytes desk_frame(const struct desk *desk, uint32_t number)
 
 void desk_welcome(struct desk *desk)
 {
-    const Memos__Request *request = desk_take(desk, MEMOS__REQUEST__BODY_WORKER_ANNOUNCE);
+    (void)desk_take(desk, MEMOS__REQUEST__BODY_WORKER_ANNOUNCE);
+    desk_welcome_taken(desk);
+}
+
+static void keep_identity(struct desk *desk)
+{
     struct memos_bytes identity = memos_frames_identity(&desk->frames);
-    desk->announce_id = request->id;
     (void)zmq_msg_close(&desk->identity);
     assert_int_equal(zmq_msg_init_size(&desk->identity, identity.size), 0);
     memcpy(zmq_msg_data(&desk->identity), identity.data, identity.size);
+}
+
+void desk_welcome_taken(struct desk *desk)
+{
+    assert_int_equal(desk->request->body_case, MEMOS__REQUEST__BODY_WORKER_ANNOUNCE);
+    desk->announce_id = desk->request->id;
+    keep_identity(desk);
     desk_ping(desk, false);
 }
 
-void desk_say(
+static void send_reply(
     struct desk *desk, Memos__Reply *reply, const struct memos_bytes *frames, size_t frames_count)
 {
     struct memos_frames out;
     struct memos_error err = {0};
     struct memos_bytes identity =
         memos_bytes_make(zmq_msg_data(&desk->identity), zmq_msg_size(&desk->identity));
-    reply->id = desk->announce_id;
-    reply->more = true;
     OK(memos_envelope_begin(&out, identity, &reply->base, &err));
     for (size_t i = 0; i < frames_count; i++) {
         OK(memos_frames_add(&out, frames[i], &err));
     }
     OK(memos_frames_send(desk->router, 0, &out, &err));
+}
+
+void desk_say(
+    struct desk *desk, Memos__Reply *reply, const struct memos_bytes *frames, size_t frames_count)
+{
+    reply->id = desk->announce_id;
+    reply->more = true;
+    send_reply(desk, reply, frames, frames_count);
+}
+
+void desk_say_last(struct desk *desk, Memos__Reply *reply, uint64_t id)
+{
+    reply->id = id;
+    keep_identity(desk);
+    send_reply(desk, reply, NULL, 0);
 }
 
 void desk_give(

@@ -28,20 +28,26 @@ struct desk {
 void desk_open(struct desk *desk, const char *folder);
 void desk_close(struct desk *desk);
 
-/* The next that is no heartbeat (but where one is asked for); it must be this. Views until the next.
+/* The next that is no heartbeat (but where one is asked for); it must be this. Views until the
+ * next.
  */
 const Memos__Request *desk_take(struct desk *desk, Memos__Request__BodyCase body);
+/* The next, whatever it is. */
+const Memos__Request *desk_any(struct desk *desk);
 /* A payload frame of it. */
 struct memos_bytes desk_frame(const struct desk *desk, uint32_t number);
 
 /* Take the announcement, and answer it. */
 void desk_welcome(struct desk *desk);
+void desk_welcome_taken(struct desk *desk); /* the announcement is what came last */
 
 /* A reply to the announcement, with `more`; frames: its payload frames. */
-void desk_say(struct desk *desk, Memos__Reply *reply, const struct memos_bytes *frames,
-    size_t frames_count);
-void desk_give(struct desk *desk, Memos__Job *job, const struct memos_bytes *frames,
-    size_t frames_count);
+void desk_say(
+    struct desk *desk, Memos__Reply *reply, const struct memos_bytes *frames, size_t frames_count);
+/* A last reply to the request of that id. */
+void desk_say_last(struct desk *desk, Memos__Reply *reply, uint64_t id);
+void desk_give(
+    struct desk *desk, Memos__Job *job, const struct memos_bytes *frames, size_t frames_count);
 void desk_cancel(struct desk *desk, uint8_t ticket[16]);
 void desk_ping(struct desk *desk, bool announce_again);
 void desk_stop(struct desk *desk);
@@ -54,7 +60,8 @@ struct desk_heard {
     size_t count, updates;
     struct memos_buffer text;
 };
-const Memos__Reply *desk_last(struct desk *desk, const uint8_t ticket[16], struct desk_heard *heard);
+const Memos__Reply *desk_last(
+    struct desk *desk, const uint8_t ticket[16], struct desk_heard *heard);
 void desk_over(struct desk *desk, const uint8_t ticket[16]);
 
 /* A worker in a thread of its own. */
