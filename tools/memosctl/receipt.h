@@ -40,4 +40,8 @@ MEMOS_MUST_USE enum memos_status ctl_receipt_check(struct ctl *ctl, const Memos_
     struct ctl_receipt_finding *out_record, struct ctl_receipt_finding **out_items,
     struct memos_error *err);
 
+/* For people. findings: one to each item; NULL: nobody has looked. */
+MEMOS_MUST_USE enum memos_status ctl_receipt_print(struct ctl *ctl, const Memos__Receipt *receipt,
+    const struct ctl_receipt_finding *findings, struct memos_error *err);
+
 #endif
