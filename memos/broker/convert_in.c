@@ -839,6 +839,9 @@ enum memos_status broker_call_make(const Memos__Request *request, const struct m
     case MEMOS__REQUEST__BODY_ENCODER_STATUS:
         return MEMOS_OK;
     default:
+        if (request->body_case >= MEMOS__REQUEST__BODY_GENERATE) {
+            return broker_call_work(request, frames, out, err);
+        }
         reading_make(&in, request, out);
         return in.status;
     }
