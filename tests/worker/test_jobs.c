@@ -201,6 +201,7 @@ static void capture_is_kept_and_used(void **unused)
     ref.id = ids[0];
     memory.cubes = refs;
     memory.n_cubes = 1;
+    memory.budget_tokens = 600;
     memory.captures = 1; /* never */
     stage_generate_make(&generate, "and then?", 30);
     generate.generate.space = (char *)(uintptr_t) "home";
