@@ -360,7 +360,8 @@ class Interleavings(MemoryTest):
     def setUp(self) -> None:
         super().setUp()
         self.heads = {ref.id: 1 for ref in self.refs}
-        self.hidden: set[bytes] = set()  # archived
+        # of each version, for a rollback brings the state back, too
+        self.archived: dict[tuple[bytes, int], bool] = {}
         self.loaded = 0
 
     def change(self, ref: bytes) -> None:
@@ -369,14 +370,19 @@ class Interleavings(MemoryTest):
                                             draft=pb.Draft(frame=1))]))
         self.note(answer)
 
-    def note(self, answer) -> None:
+    def note(self, answer, archived: bool = False) -> None:
         self.assertEqual(answer.status, OK, answer.reply)
         for ref in answer.reply.outcome.refs:
             if ref.id in self.heads:
                 self.heads[ref.id] = ref.number
+                self.archived[ref.id, ref.number] = archived
+
+    def hidden(self) -> list[bytes]:
+        return [ref for ref, number in self.heads.items() if self.archived.get((ref, number))]
 
     def step(self) -> None:
-        shown = [ref for ref in self.heads if ref not in self.hidden]
+        hidden = self.hidden()
+        shown = [ref for ref in self.heads if ref not in hidden]
         what = self.draw.choice(("put", "change", "change", "back", "forget", "hide", "show",
                                  *["capture"] * 3, *["ask"] * 5))
         if what == "put" or len(shown) < 2:
@@ -387,25 +393,24 @@ class Interleavings(MemoryTest):
         elif what == "back":
             ref = self.draw.choice(shown)
             if self.heads[ref] > 1:
+                version = self.draw.randrange(1, self.heads[ref])
                 self.note(self.wire.ask(rollback=pb.Rollback(
-                    space=SPACE, ids=[ref], to_version=self.draw.randrange(1, self.heads[ref]))))
+                    space=SPACE, ids=[ref], to_version=version)),
+                    self.archived.get((ref, version), False))
         elif what == "forget" and len(shown) > 3:
             ref = self.draw.choice(shown)
             self.note(self.wire.ask(forget=pb.Forget(space=SPACE, ids=[ref])))
             del self.heads[ref]
         elif what == "hide" and len(shown) > 3:
             self.move(self.draw.choice(shown), ARCHIVED)
-        elif what == "show" and self.hidden:
-            self.move(self.draw.choice(sorted(self.hidden)), ACTIVATED)
+        elif what == "show" and hidden:
+            self.move(self.draw.choice(hidden), ACTIVATED)
         elif what in ("capture", "ask"):
             self.ask(shown, capture=what == "capture")
 
     def move(self, ref: bytes, state: int) -> None:
-        self.note(self.wire.ask(transition=pb.Transition(space=SPACE, ids=[ref], state=state)))
-        if state == ARCHIVED:
-            self.hidden.add(ref)
-        else:
-            self.hidden.discard(ref)
+        self.note(self.wire.ask(transition=pb.Transition(space=SPACE, ids=[ref], state=state)),
+                  state == ARCHIVED)
 
     def ask(self, shown: list[bytes], capture: bool) -> None:
         """Named cubes or a search; loading and reading say the same, of what stands now."""
@@ -425,7 +430,7 @@ class Interleavings(MemoryTest):
         if named:
             self.assertEqual([item.ref.id for item in texts], chosen)
         for item in texts:
-            self.assertNotIn(item.ref.id, self.hidden)
+            self.assertIn(item.ref.id, shown)
             self.assertEqual(item.ref.number, self.heads[item.ref.id])
         for item in told.generated.receipt.items:
             if item.used_as == AS_CAPTURE:
