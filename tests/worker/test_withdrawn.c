@@ -229,10 +229,9 @@ static void check_texts(struct world *w, const struct scene_round *round)
     free(text);
 }
 
-/* Every capture that was used held as of that record, says the store. */
-static void check_captures(struct world *w, const struct scene_round *round)
+/* The captures that hold as of the receipt's record, says the store. */
+static struct answer captures_then(struct world *w, const struct scene_round *round)
 {
-    const Memos__Receipt *receipt = round->prompt->receipt;
     char kv[] = "kv", *subtypes[] = {kv};
     Memos__Filter filter = MEMOS__FILTER__INIT;
     Memos__AsOf as_of = MEMOS__AS_OF__INIT;
@@ -240,24 +239,28 @@ static void check_captures(struct world *w, const struct scene_round *round)
     Memos__Request request;
     filter.subtypes = subtypes;
     filter.n_subtypes = 1;
-    as_of.seq = receipt->seq;
-    body.space = receipt->space;
+    as_of.seq = round->prompt->receipt->seq;
+    body.space = round->prompt->receipt->space;
     body.filter = &filter;
     body.as_of = &as_of;
     body.count_max = 1000;
     REQUEST(request, LIST, list, body);
-    struct answer answer = ask(w->scene->fixture.owner, &request, NULL);
+    return ask(w->scene->fixture.owner, &request, NULL);
+}
+
+static void check_captures(const struct scene_round *round, const struct answer *then)
+{
+    const Memos__Receipt *receipt = round->prompt->receipt;
     for (size_t i = 0; i < receipt->n_items; i++) {
         const Memos__ReceiptItem *item = receipt->items[i];
         bool held = item->used_as == 1 || item->used_as == 3;
-        for (size_t j = 0; j < answer.reply->cubes->n_cubes && !held; j++) {
-            const Memos__Cube *cube = answer.reply->cubes->cubes[j];
+        for (size_t j = 0; j < then->reply->cubes->n_cubes && !held; j++) {
+            const Memos__Cube *cube = then->reply->cubes->cubes[j];
             held = memcmp(cube->id.data, item->ref->id.data, 16) == 0 &&
                    cube->number == item->ref->number; /* stale ones are not listed */
         }
         assert_true(held);
     }
-    answer_free(&answer);
 }
 
 static void check_answer(struct world *w, const struct scene_round *round)
@@ -290,13 +293,15 @@ static void answer(struct world *w)
     if (scene_prepare(scene, &wish, &round, &err) != MEMOS_OK) {
         fail_msg("%s", err.text);
     }
+    struct answer then = captures_then(w, &round);
     if (below(w, 4) == 0) {
         change(w);
         w->changed_under_way++;
     }
     scene_finish(scene, &round);
     check_texts(w, &round);
-    check_captures(w, &round);
+    check_captures(&round, &then);
+    answer_free(&then);
     check_answer(w, &round);
     w->answers++;
     w->reused += scene_from_kv(&round) > 0;
