@@ -372,6 +372,11 @@ size_t paramem_engine_context(const struct paramem_engine *engine)
     return engine->context;
 }
 
+enum kern_dtype paramem_engine_kv(const struct paramem_engine *engine)
+{
+    return engine->kv;
+}
+
 void paramem_engine_stats(const struct paramem_engine *engine, struct paramem_engine_stats *out)
 {
     size_t total = paramem_kv_total(engine->cache);

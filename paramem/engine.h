@@ -217,6 +217,8 @@ MEMOS_MUST_USE enum memos_status paramem_engine_attach(struct paramem_engine *en
 
 /* Tokens that a request of this engine may have, prompt and answer. */
 size_t paramem_engine_context(const struct paramem_engine *engine);
+/* The type of its keys and values. */
+enum kern_dtype paramem_engine_kv(const struct paramem_engine *engine);
 
 struct paramem_engine_stats {
     uint64_t steps;

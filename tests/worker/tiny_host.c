@@ -59,7 +59,7 @@ static struct paramem_engine *engine_make(struct tiny_host *tiny, size_t pages)
         .kv = host->kv,
         .kv_bytes =
             pages * shape->layers * kern_kv_page_bytes(host->kv, shape->kv_heads, shape->head_dim),
-        .sequences_max = 2,
+        .sequences_max = tiny->sequences,
         .tokens_step = 128};
     if (paramem_engine_create(&options, &engine, &err) != MEMOS_OK) {
         fail_msg("%s", err.text);
@@ -78,7 +78,7 @@ void tiny_host_make(struct tiny_host *out, const struct tiny_host_options *optio
     struct tiny_shape shape = tiny_llama();
     struct worker_host *host = &out->host;
     struct memos_error err = {0};
-    *out = (struct tiny_host){0};
+    *out = (struct tiny_host){.sequences = options->sequences > 0 ? options->sequences : 2};
     shape.vocab = VOCAB;
     shape.positions = options->context > 0 ? options->context : 2048;
     shape.seed = options->seed > 0 ? options->seed : 1;

@@ -16,6 +16,7 @@ struct tiny_host_options {
     enum kern_dtype kv; /* 0: F32 */
     size_t context;     /* 0: 2048 */
     size_t pages;       /* of the cache; 0: of two contexts */
+    size_t sequences;   /* at once; 0: 2 */
     bool is_bare;       /* no chat template */
 };
 
@@ -23,6 +24,7 @@ struct tiny_host {
     char folder[FOLDER_PATH_BYTES]; /* of the tokenizer's file */
     struct tiny tiny;
     struct paramem_tokenizer *tokenizer;
+    size_t sequences;
     struct worker_host host;
 };
 
