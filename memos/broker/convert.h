@@ -41,7 +41,9 @@ enum {
 struct broker_call_get {
     struct memos_id *ids;
     size_t ids_count;
-    struct memos_bytes id_prefix, external_id; /* one of the three is given */
+    struct memos_bytes id_prefix, external_id;
+    struct memos_bytes *external_ids; /* one of the four is given */
+    size_t external_ids_count;
     uint32_t number;
     struct memcube_as_of as_of;
 };

@@ -448,11 +448,11 @@ void broker_work_lose(struct broker_work *work, struct broker_worker *worker,
     struct memos_error err;
     struct broker_task *next;
     char name[MEMCUBE_NAME_BYTES_MAX + 1];
-    bool calm = worker->stopped && worker->running == 0;
+    bool calm = (worker->stopped || heir) && worker->running == 0;
 
     (void)snprintf(name, sizeof name, "%s", broker_worker_name(worker));
     memos_log(calm ? MEMOS_LOG_INFO : MEMOS_LOG_WARNING,
-        memos_log_event(calm ? "worker ended" : "worker lost"), memos_log_text("worker", name),
+        memos_log_event(calm ? "worker over" : "worker lost"), memos_log_text("worker", name),
         memos_log_text("why", why), memos_log_uint("jobs", worker->running));
     work->stats.lost_workers += !calm;
     worker->gone = true; /* gets none of its tasks back */

@@ -23,15 +23,7 @@ static enum memos_status may_announce(
     return MEMOS_OK;
 }
 
-/* On the connection that it has, nothing was lost: it goes on with what it has. */
-static void announce_again(struct broker_worker *worker, struct broker_request *rq)
-{
-    struct broker_request *before = worker->announcement;
-    worker->announcement = rq;
-    worker->heard_us = rq->arrived_us;
-    broker_request_release(before);
-}
-
+/* Who announces itself begins anew, on whatever connection: it has dropped the jobs that it had. */
 enum memos_status broker_worker_announce(struct broker_request *rq, struct memos_error *err)
 {
     struct broker_work *work = rq->broker->work;
@@ -39,23 +31,21 @@ enum memos_status broker_worker_announce(struct broker_request *rq, struct memos
     struct broker_worker *same = broker_workers_called(
         &work->workers, memos_bytes_make(body->instance.data, body->instance.len));
     struct broker_worker *here = broker_workers_at(&work->workers, rq->connection);
-    struct broker_worker *worker = same;
+    struct broker_worker *worker;
 
     enum memos_status status = may_announce(rq, same, err);
-    if (status == MEMOS_OK && (!same || same != here)) {
+    if (status == MEMOS_OK) {
         status = broker_workers_add(&work->workers, rq, &worker, err);
-    } else if (status == MEMOS_OK) {
-        announce_again(same, rq);
     }
     if (status != MEMOS_OK) {
         return status;
     }
     broker_worker_ping(worker); /* says that it was taken in */
-    if (same && same != worker) {
-        broker_work_lose(work, same, worker, "it announced itself on another connection");
+    if (same) {
+        broker_work_lose(work, same, worker, "it has announced itself again");
     }
-    if (here && here != worker && here != same) {
-        broker_work_lose(work, here, NULL, "another one announced itself on its connection");
+    if (here && here != same) {
+        broker_work_lose(work, here, NULL, "another one has announced itself on its connection");
     }
     memos_log(MEMOS_LOG_INFO, memos_log_event("worker announced"),
         memos_log_text("worker", body->name), memos_log_text("model", body->models[0]->name),

@@ -239,6 +239,7 @@ static bool part_take(struct finding *f, const struct worker_known *known, size_
     enum memos_status status = MEMOS_OK;
     if (!is_worth_it(f, known, part->source, expected)) {
         worker_cache_release(f->memory->cache, part->kept);
+        *part = (struct worker_part){0};
         return false;
     }
     if (!part->kept) {

@@ -160,7 +160,12 @@ static void apart_tell(struct worker_prompt *prompt, const struct paramem_result
     const struct worker_prompt_private *own = prompt->own;
     Memos__Receipt *receipt = prompt->receipt;
     if (result->placed_tokens == 0) {
-        return; /* all of it was computed */
+        if (own->apart_count > 0) {
+            worker_note(&prompt->own->notes,
+                "%zu independent captures were there, and the engine read all texts",
+                own->apart_count);
+        }
+        return;
     }
     for (size_t i = 0; i < own->apart_count; i++) {
         const struct worker_part *part = &own->apart[i];

@@ -125,15 +125,12 @@ static void it_says_what_it_is(void **unused)
 
 /* ---- jobs that are none --------------------------------------------------------------------- */
 
-static void nonsense_is_answered(void **unused)
+static void what_is_missing_is_answered(void **unused)
 {
     (void)unused;
     struct scene scene;
     struct generate_job job;
     Memos__ChatMessage message = MEMOS__CHAT_MESSAGE__INIT, *messages[] = {&message};
-    Memos__Sampling sampling = MEMOS__SAMPLING__INIT;
-    Memos__TokenBias bias = MEMOS__TOKEN_BIAS__INIT, *biases[] = {&bias, &bias};
-    char *stops[] = {(char *)(uintptr_t) ""};
     scene_begin(&scene);
 
     job_make(&job, 1, 5);
@@ -156,6 +153,20 @@ static void nonsense_is_answered(void **unused)
     job_make(&job, 4, 5);
     give(&scene, &job, "\xff\xfe"); /* no UTF-8 */
     assert_refused(&scene, &job, MEMOS_INVALID);
+
+    assert_answers(&scene, 5);
+    scene_end(&scene);
+}
+
+static void absurd_numbers_are_answered(void **unused)
+{
+    (void)unused;
+    struct scene scene;
+    struct generate_job job;
+    Memos__Sampling sampling = MEMOS__SAMPLING__INIT;
+    Memos__TokenBias bias = MEMOS__TOKEN_BIAS__INIT, *biases[] = {&bias, &bias};
+    char *stops[] = {(char *)(uintptr_t) ""};
+    scene_begin(&scene);
 
     job_make(&job, 5, UINT32_MAX); /* more than the context */
     give(&scene, &job, "a");
@@ -377,7 +388,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_says_what_it_is),
-        cmocka_unit_test(nonsense_is_answered),
+        cmocka_unit_test(what_is_missing_is_answered),
+        cmocka_unit_test(absurd_numbers_are_answered),
         cmocka_unit_test(tickets_are_looked_at),
         cmocka_unit_test(there_is_an_end_to_jobs),
         cmocka_unit_test(it_announces_again_when_it_is_not_known),

@@ -311,6 +311,7 @@ static void what_fits_by_score(void **state)
     assert_non_null(strstr(a.notes.texts[0], "was left out"));
     assert_null(strstr(a.notes.texts[0], "memory of many words"));
     a.texts[1].is_named = true; /* named: placed whatever it costs */
+    a.budget = all;
     OK(make(&a));
     assert_int_equal(a.layout.placed[0].text->ref.id.bytes[15], 2);
     a.budget = 100;
