@@ -30,8 +30,9 @@ def hash_of(*parts: bytes) -> bytes:
 
 
 class Version:
-    def __init__(self, number: int, seq: int, text: bytes, draft: pb.Draft):
+    def __init__(self, number: int, seq: int, text: bytes, draft: pb.Draft, state: int = 1):
         self.number, self.seq, self.text, self.draft = number, seq, text, draft
+        self.state = state
 
 
 class Space:
@@ -63,13 +64,15 @@ class Space:
         gone = [cube] + [other for other, versions in self.cubes.items()
                          if cube in [ref.id for ref in versions[-1].draft.derived_from]]
         self.forgotten.update(gone)
-        self.record(b"forget", *gone)
+        seq = self.record(b"forget", *gone)
+        for one in gone:
+            last = self.cubes[one][-1]
+            self.cubes[one].append(Version(last.number + 1, seq, b"", last.draft, FORGOTTEN_STATE))
         return gone
 
     def message(self, cube: bytes, version: Version, frame: int = 0) -> pb.Cube:
-        gone = cube in self.forgotten and version is self.cubes[cube][-1]
         return pb.Cube(id=cube, number=version.number, seq=version.seq, frame=frame, kind=1,
-                       state=FORGOTTEN_STATE if gone else 1, codec="text/plain",
+                       state=version.state, codec="text/plain",
                        payload_hash=hash_of(version.text), speaker=version.draft.speaker,
                        event_us=version.draft.event_us, time_us=1)
 
@@ -180,10 +183,10 @@ class FakeTest(unittest.TestCase):
             found = versions[-1] if versions else None
         if not found:
             request.reply(status=NOT_FOUND, message="there is no such cube")
-        elif ids[0] in space.forgotten and not body.no_payload:
+        elif found.state == FORGOTTEN_STATE and not body.no_payload:
             request.reply(status=FORGOTTEN, message="the payload was destroyed")
         else:
-            frame = 0 if body.no_payload else 1
+            frame = 0 if body.no_payload or ids[0] in space.forgotten else 1
             request.reply(*[found.text][:frame],
                           cubes=pb.Cubes(cubes=[space.message(ids[0], found, frame)]))
 

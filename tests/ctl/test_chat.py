@@ -44,7 +44,7 @@ class Chat(FakeTest):
         question, answer = [request.body.drafts[0] for request in self.of_kind("put")]
         self.assertEqual((question.subtype, question.speaker), ("message", "Nora"))
         self.assertEqual((answer.subtype, answer.speaker, answer.model),
-                         ("message", "assistant", PRINT))
+                         ("message", "assistant", PRINT.hex().encode()))
         said = {a.name: a.value for a in question.attributes}
         heard = {a.name: a.value for a in answer.attributes}
         self.assertEqual((said["role"], heard["role"], heard["model"], heard["finish"]),

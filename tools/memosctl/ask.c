@@ -158,13 +158,17 @@ static enum memos_status choose(struct ctl *ctl, const struct models *models, co
 static enum memos_status keep_model(struct ctl *ctl, const Memos__WorkerModel *model,
     struct ctl_ask_model *out, struct memos_error *err)
 {
+    struct memos_buffer hex = memos_buffer_make(256);
+    ctl_hex_append(&hex, memos_bytes_make(model->fingerprint.data, model->fingerprint.len));
+    out->print = memos_arena_copy(&ctl->arena, memos_buffer_view(&hex));
+    memos_buffer_free(&hex);
     out->name = memos_arena_copy(&ctl->arena, memos_bytes_of(model->name));
     out->template = memos_arena_copy(&ctl->arena, memos_bytes_of(model->template_));
     out->context = model->context;
     out->fingerprint.len = model->fingerprint.len;
     out->fingerprint.data = memos_arena_copy(
         &ctl->arena, memos_bytes_make(model->fingerprint.data, model->fingerprint.len));
-    return out->name && out->template && out->fingerprint.data
+    return out->name && out->template && out->fingerprint.data && out->print
                ? MEMOS_OK
                : memos_fail(err, MEMOS_NO_MEMORY, "no memory for a model's name");
 }

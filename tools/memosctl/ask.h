@@ -22,6 +22,7 @@ struct ctl_ask_model {
     const char *template; /* of its conversations; "": it has none that is known */
     uint64_t context;
     ProtobufCBinaryData fingerprint;
+    const char *print; /* the same in hexadecimal, as cubes have it */
 };
 
 /* The model that --model means, or the only one. UNAVAILABLE: nobody runs any. NOT_FOUND: not this

@@ -163,7 +163,7 @@ static void say_memory(const Memos__Generated *g, char out[WORD_BYTES_MAX])
     bool is_approximate = false;
     for (size_t i = 0; g->receipt && i < g->receipt->n_items; i++) {
         const Memos__ReceiptItem *item = g->receipt->items[i];
-        bool is_text = item->used_as != CTL_USED_CAPTURE; /* whose texts are told one by one */
+        bool is_text = item->used_as != WORKER_USED_KV; /* whose texts are told one by one */
         cubes += is_text;
         tokens += is_text ? item->tokens : 0;
         is_approximate = is_approximate || item->approximate;

@@ -21,7 +21,7 @@ const Memos__ReceiptItem *ctl_chat_item(const struct ctl_chat *chat, size_t i)
     const Memos__Receipt *receipt = ctl_chat_receipt(chat);
     for (size_t k = 0; receipt && k < receipt->n_items; k++) {
         const Memos__ReceiptItem *item = receipt->items[k];
-        bool is_text = item->used_as != CTL_USED_CAPTURE && item->ref;
+        bool is_text = item->used_as != WORKER_USED_KV && item->ref;
         if (is_text && i-- == 0) {
             return item;
         }
@@ -103,7 +103,8 @@ static enum memos_status derive(struct ctl_chat *chat, const struct ctl_turn *tu
     }
     note->draft.derived_from = note->ref_pointers;
     note->draft.n_derived_from = count;
-    note->draft.model = chat->model.fingerprint;
+    note->draft.model =
+        (ProtobufCBinaryData){strlen(chat->model.print), (uint8_t *)(uintptr_t)chat->model.print};
     return MEMOS_OK;
 }
 
@@ -197,7 +198,9 @@ static enum memos_status get_item(struct ctl_chat *chat, const Memos__ReceiptIte
     get.peek = true;
     enum memos_status status =
         ctl_call(chat->ctl, &request, NULL, 0, MEMOS__REPLY__BODY_CUBES, reply, err);
-    if (status == MEMOS_OK && memos_message_reply(*reply)->cubes->n_cubes != 1) {
+    const Memos__Cubes *cubes = status == MEMOS_OK ? memos_message_reply(*reply)->cubes : NULL;
+    /* of a cube that was forgotten older versions keep their headers */
+    if (cubes && (cubes->n_cubes != 1 || cubes->cubes[0]->frame == 0)) {
         memos_message_free(reply);
     }
     chat->ctl->hint = NULL;
@@ -210,7 +213,7 @@ static json_t *item_json(
     const Memos__Cube *cube = reply ? memos_message_reply(reply)->cubes->cubes[0] : NULL;
     return json_pack("{sI,so,sI,ss,sI,so,so,so,sb}", "number", (json_int_t)number, "id",
         ctl_json_id(item->ref->id), "version", (json_int_t)item->ref->number, "used_as",
-        ctl_used_name(item->used_as), "tokens", (json_int_t)item->tokens, "when",
+        worker_used_as_text(item->used_as), "tokens", (json_int_t)item->tokens, "when",
         cube ? ctl_json_time(cube->event_us ? cube->event_us : cube->time_us) : json_null(),
         "speaker", cube ? ctl_json_string(cube->speaker) : json_null(), "text",
         cube ? ctl_json_text(memos_message_frame(reply, cube->frame)) : json_null(), "forgotten",
@@ -239,8 +242,8 @@ static void print_item(struct ctl *ctl, size_t number, const Memos__ReceiptItem 
     fprintf(paper->out, "%s[%zu]%s %.10s  %.*s\n", ctl_style_on(paper, CTL_BOLD), number,
         ctl_style_off(paper), time, (int)clean.size, clean.data ? (const char *)clean.data : "");
     fprintf(paper->out, "    %s%s, version %u; %s, %u tokens%s%s\n", ctl_style_on(paper, CTL_DIM),
-        memos_id_format(&name, id), item->ref->number, ctl_used_name(item->used_as), item->tokens,
-        item->approximate ? ", approximate" : "", ctl_style_off(paper));
+        memos_id_format(&name, id), item->ref->number, worker_used_as_text(item->used_as),
+        item->tokens, item->approximate ? ", approximate" : "", ctl_style_off(paper));
     memos_buffer_free(&words);
     memos_buffer_free(&clean);
 }

@@ -251,9 +251,6 @@ static void note_end(struct ctl *ctl, const Memos__Generated *g)
     } else if (g->finish == PARAMEM_FINISH_CANCELLED) {
         ctl_note(ctl, "stopped after %u tokens; what was said is kept", g->tokens);
     }
-    for (size_t i = 0; g->receipt && i < g->receipt->n_notes; i++) {
-        ctl_note(ctl, "memory: %.200s", g->receipt->notes[i]);
-    }
 }
 
 static enum memos_status tell_answer(

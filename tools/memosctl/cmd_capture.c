@@ -99,6 +99,7 @@ enum memos_status ctl_run_capture(struct ctl *ctl, struct memos_error *err)
         capture.space = ctl_field(ctl_operand(ctl, 0));
         capture.model = ctl_field(model.name);
         capture.independent = ctl_args_has(ctl->args, CTL_ALONE);
+        capture.bare = ctl_args_has(ctl->args, CTL_BARE);
         capture.template_ = ctl_field(ctl_args_value(ctl->args, CTL_TEMPLATE));
         capture.reason = ctl_field(ctl_args_value(ctl->args, CTL_REASON));
         status = ctl_ask_call(ctl,

@@ -7,17 +7,12 @@
 #ifndef TOOLS_MEMOSCTL_RECEIPT_H
 #define TOOLS_MEMOSCTL_RECEIPT_H
 
+#include "memos/worker/receipt_json.h"
 #include "tools/memosctl/ctl.h"
 
-/* ReceiptItem.used_as. */
-enum { CTL_USED_TEXT = 1, CTL_USED_CAPTURE, CTL_USED_IN_CAPTURE, CTL_USED_INDEPENDENT };
+enum { CTL_RECEIPT_BYTES_MAX = 16 * 1024 * 1024 };
 
-/* "text", "kv", "text-in-kv", "kv-independent"; "unknown" for another number. */
-const char *ctl_used_name(uint32_t used_as);
-
-enum { CTL_RECEIPT_BYTES_MAX = 16 * 1024 * 1024, CTL_RECEIPT_ITEMS_MAX = 100000 };
-
-/* As memosctl(1) has it; a new reference. */
+/* The JSON of memos/worker/receipt_json.h; a new reference. */
 json_t *ctl_receipt_json(const Memos__Receipt *receipt);
 
 /* Read what ctl_receipt_json made, or an answer of `generate --json` that holds it; everything is

@@ -66,7 +66,7 @@ static void add_row(struct ctl_table *table, const Memos__ReceiptItem *item,
     ctl_table_cell(table, CTL_PLAIN, memos_bytes_of(item->mark));
     ctl_table_cell(table, CTL_YELLOW, memos_bytes_of(memos_id_format(&name, id)));
     ctl_table_printf(table, CTL_PLAIN, "%u", item->ref ? item->ref->number : 0);
-    ctl_table_printf(table, CTL_PLAIN, "%s%s", ctl_used_name(item->used_as),
+    ctl_table_printf(table, CTL_PLAIN, "%s%s", worker_used_as_text(item->used_as),
         item->approximate ? ", approximate" : "");
     ctl_table_printf(table, CTL_PLAIN, "%u", item->tokens);
     ctl_table_printf(table, CTL_DIM, "%u", item->first_token);
@@ -75,7 +75,7 @@ static void add_row(struct ctl_table *table, const Memos__ReceiptItem *item,
     if (item->score > 0.0f) {
         ctl_table_printf(table, CTL_DIM, "%.2f", (double)item->score);
     } else {
-        ctl_table_cell(table, CTL_DIM, memos_bytes_of("named"));
+        ctl_table_cell(table, CTL_DIM, memos_bytes_of("-"));
     }
     if (finding) {
         add_verdict(table, finding);
