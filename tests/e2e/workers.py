@@ -213,4 +213,5 @@ class WorkerTest(harness.BrokerTest):
     def worker_lives(self) -> None:
         """Somebody who did nothing wrong is answered."""
         with Wire(self.broker.address) as wire:
-            self.assertEqual(len(say(wire, "a well behaved prompt", max_tokens=4).ids), 4)
+            told = say(wire, "a well behaved prompt", max_tokens=4, model=self.model.name)
+            self.assertEqual(len(told.ids), 4)
