@@ -8,6 +8,7 @@
 #define SEQUENCES 16
 #define TOKENS_STEP 512
 #define REQUESTS 1024
+#define SEGMENTS 8    /* beside one for each sequence */
 #define SCORE_ROWS 64 /* whose logits are made at once: the head's weights are read for each */
 
 /* ---- create -------------------------------------------------------------------------------- */
@@ -30,6 +31,7 @@ static void sizes_take(struct paramem_engine *engine, const struct paramem_engin
         engine->kv = f32 ? KERN_F32 : KERN_BF16;
     }
     engine->score_rows = SCORE_ROWS;
+    engine->segments_max = engine->sequences_max + SEGMENTS;
 }
 
 /* How many pages: as many as are of use, within what was asked for or a quarter of what is free. */
@@ -84,6 +86,7 @@ static enum memos_status cache_make(
 static enum memos_status arrays_make(struct paramem_engine *engine, struct memos_error *err)
 {
     size_t rows = engine->tokens_step, sequences = engine->sequences_max;
+    size_t segments = engine->segments_max;
     engine->slots_count = sequences + engine->requests_max;
     engine->live = calloc(engine->slots_count, sizeof *engine->live);
     engine->slots_free = calloc(engine->slots_count, sizeof *engine->slots_free);
@@ -91,17 +94,15 @@ static enum memos_status arrays_make(struct paramem_engine *engine, struct memos
     engine->ids = calloc(rows, sizeof *engine->ids);
     engine->positions = calloc(rows, sizeof *engine->positions);
     engine->slots = calloc(rows, sizeof *engine->slots);
-    engine->starts = calloc(sequences + 1, sizeof *engine->starts);
-    engine->lengths = calloc(sequences, sizeof *engine->lengths);
+    engine->starts = calloc(segments + 1, sizeof *engine->starts);
+    engine->lengths = calloc(segments, sizeof *engine->lengths);
     engine->logits_rows = calloc(sequences, sizeof *engine->logits_rows);
-    engine->tables = calloc(sequences, sizeof(void *));
-    engine->batch = calloc(sequences, sizeof(void *));
+    engine->tables = calloc(segments, sizeof(void *));
     engine->sampling = calloc(sequences, sizeof(void *));
     engine->score_pages = calloc(engine_pages_of(engine->context), sizeof *engine->score_pages);
     if (!engine->live || !engine->slots_free || !engine->running || !engine->ids ||
         !engine->positions || !engine->slots || !engine->starts || !engine->lengths ||
-        !engine->logits_rows || !engine->tables || !engine->batch || !engine->sampling ||
-        !engine->score_pages) {
+        !engine->logits_rows || !engine->tables || !engine->sampling || !engine->score_pages) {
         return memos_fail(err, MEMOS_NO_MEMORY,
             "no memory for steps of %zu tokens and %zu requests", rows, engine->slots_count);
     }
@@ -125,7 +126,7 @@ static enum memos_status engine_fill(struct paramem_engine *engine,
         struct paramem_forward_options forward = {.model = engine->model,
             .kv = paramem_kv_layers(engine->cache),
             .rows_max = engine->tokens_step,
-            .sequences_max = engine->sequences_max,
+            .sequences_max = engine->segments_max,
             .logits_max = sequences > score ? sequences : score,
             .length_max = engine->context};
         status = paramem_forward_create(&forward, &engine->forward, err);
@@ -174,6 +175,7 @@ static void sequence_end(struct paramem_engine *engine, struct engine_sequence *
     struct paramem_result result = {.finish = finish,
         .prompt_tokens = sequence->prompt_count,
         .cached_tokens = sequence->cached,
+        .placed_tokens = sequence->put,
         .cut_tokens = sequence->cut,
         .tokens = sequence->count - sequence->prompt_count,
         .stop_string = sequence->stop_string,
@@ -285,8 +287,8 @@ void paramem_engine_destroy(struct paramem_engine **engine)
     paramem_forward_destroy(&old->forward);
     paramem_kv_destroy(&old->cache);
     void *const arrays[] = {old->live, old->slots_free, old->running, old->ids, old->positions,
-        old->slots, old->starts, old->lengths, old->logits_rows, old->tables, old->batch,
-        old->sampling, old->score_pages};
+        old->slots, old->starts, old->lengths, old->logits_rows, old->tables, old->sampling,
+        old->score_pages};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         free(arrays[i]);
     }
@@ -337,9 +339,6 @@ static enum memos_status compute(struct paramem_engine *engine, struct memos_err
 {
     engine->stats.steps++;
     paramem_forward_run(engine->forward, &engine->pass, &engine->sampler.logits);
-    for (size_t b = 0; b < engine->pass.sequences; b++) {
-        engine->batch[b]->computed += engine->batch[b]->rows;
-    }
     /* A pass that asks for no tokens has no other place to fail in. */
     return engine->pass.logits_count > 0 ? take_tokens(engine, err)
                                          : kern_sync(engine->model->ctx, err);
@@ -352,13 +351,14 @@ enum memos_status paramem_engine_step(
     enum memos_status status = MEMOS_OK;
 
     end_unwanted(engine);
-    if (engine_schedule(engine)) {
+    status = engine_schedule(engine, &own);
+    if (status == MEMOS_OK && engine->pass.rows > 0) {
         status = compute(engine, &own);
-        if (status == MEMOS_OK) {
-            running_sweep(engine, NULL);
-        } else {
-            engine_fail(engine, &own);
-        }
+    }
+    if (status == MEMOS_OK) {
+        running_sweep(engine, NULL);
+    } else {
+        engine_fail(engine, &own);
     }
     *out_more = engine->running_count > 0 || engine->waiting;
     if (status != MEMOS_OK && err) {
@@ -370,6 +370,11 @@ enum memos_status paramem_engine_step(
 size_t paramem_engine_context(const struct paramem_engine *engine)
 {
     return engine->context;
+}
+
+enum kern_dtype paramem_engine_kv(const struct paramem_engine *engine)
+{
+    return engine->kv;
 }
 
 void paramem_engine_stats(const struct paramem_engine *engine, struct paramem_engine_stats *out)

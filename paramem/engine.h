@@ -94,6 +94,7 @@ struct paramem_result {
     enum paramem_finish finish;
     size_t prompt_tokens; /* after the cut */
     size_t cached_tokens; /* of these, found in the cache */
+    size_t placed_tokens; /* of these, put there from captures; the others were computed */
     size_t cut_tokens, tokens;
     const char *stop_string;                /* which, or NULL */
     uint64_t queued_us, first_us, total_us; /* waiting, to the first token, all */
@@ -101,6 +102,25 @@ struct paramem_result {
     const struct memos_error *err; /* FAILED only */
 };
 
+/* A range of a prompt whose keys and values are taken out of a capture instead of being computed:
+ * those of tokens that stood elsewhere when they were read, turned to where they stand now. Of what
+ * stands before them in this prompt they know nothing (but what stood before them in the capture):
+ * an approximation, measured in paramem/README.md ("Blocks beside each other"), which is only made
+ * where it is asked for. The tokens that are computed see all tokens before them, these too. */
+struct paramem_placed {
+    const struct paramem_kv_cube
+        *cube;                    /* sealed, of any type and backend; checked, if from outside.
+                                     The struct is copied; its bytes must stay as they are
+                                     until on_done: who lost its pages needs them again */
+    bool pinned;                  /* they are memory of kern_host_alloc */
+    size_t first_in_cube, tokens; /* which of its tokens */
+    size_t at;                    /* where the first of these stands in the prompt, which has
+                                     the same ids there */
+    size_t recompute;             /* of these, from the first on, that are computed after all
+                                     (Hu et al., arXiv 2410.15332); at most tokens */
+};
+
+#define PARAMEM_PLACED_MAX 1024
 #define PARAMEM_STOPS_MAX 64
 #define PARAMEM_STOP_BYTES 1024
 
@@ -117,6 +137,12 @@ struct paramem_request {
     size_t top; /* logprobs of so many alternatives, at most KERN_TOP_MAX, and vocab */
     enum paramem_overflow overflow;
     uint64_t deadline_us; /* on the clock's mono_us; 0: none */
+    /* Ranges of the prompt that come out of captures, at most PARAMEM_PLACED_MAX, by place, none in
+     * another. The prompt's last token is computed in any case. What stands before the first of
+     * them is exact, and shared as ever; from there on pages are found only by requests with the
+     * same captures in the same places. */
+    const struct paramem_placed *placed;
+    size_t placed_count;
     /* Each token, then once the end. Views die on return. */
     void (*on_token)(void *self, const struct paramem_token *token);
     void (*on_done)(void *self, const struct paramem_result *result);
@@ -128,6 +154,9 @@ MEMOS_MUST_USE enum memos_status paramem_engine_create(const struct paramem_engi
 /* Ends what runs as CANCELLED. Takes NULL. */
 void paramem_engine_destroy(struct paramem_engine **engine);
 
+/* With placed captures also INVALID (a range that the prompt or the capture has not, other ids, out
+ * of order, not sealed), STALE (another model's), CORRUPT (this model's, with another shape),
+ * TOO_LARGE (the prompt is never cut), NO_MEMORY (of the device, the first time). */
 MEMOS_MUST_USE enum memos_status paramem_engine_submit(struct paramem_engine *engine,
     const struct paramem_request *request, uint64_t *out_id, struct memos_error *err);
 /* Takes effect before the next step; any thread; unknown ids are ignored. */
@@ -145,6 +174,13 @@ MEMOS_MUST_USE enum memos_status paramem_engine_step(
  * to one another. */
 MEMOS_MUST_USE enum memos_status paramem_engine_score(struct paramem_engine *engine,
     const uint32_t *ids, size_t count, size_t overlap, float *out, struct memos_error *err);
+
+/* The same of a text in which ranges come out of captures (paramem_request.placed): count at most
+ * the context, and out[i] NaN where token i is in a range and so tells of none. With the errors of
+ * submit. */
+MEMOS_MUST_USE enum memos_status paramem_engine_score_placed(struct paramem_engine *engine,
+    const uint32_t *ids, size_t count, const struct paramem_placed *placed, size_t placed_count,
+    float *out, struct memos_error *err);
 
 /* ---- texts read once ----------------------------------------------------------------------- */
 
@@ -188,11 +224,13 @@ MEMOS_MUST_USE enum memos_status paramem_engine_attach(struct paramem_engine *en
 
 /* Tokens that a request of this engine may have, prompt and answer. */
 size_t paramem_engine_context(const struct paramem_engine *engine);
+/* The type of its keys and values. */
+enum kern_dtype paramem_engine_kv(const struct paramem_engine *engine);
 
 struct paramem_engine_stats {
     uint64_t steps;
     uint64_t prompt_tokens; /* computed, again after a preemption too */
-    uint64_t cached_tokens, tokens, requests, preempted;
+    uint64_t cached_tokens, placed_tokens, tokens, requests, preempted;
     uint64_t cancelled, failed; /* deadlines are among the cancelled */
     size_t running, waiting, pages_total, pages_used, pages_cached;
     uint64_t weight_bytes, kv_bytes, workspace_bytes;

@@ -18,11 +18,21 @@ struct engine_stops {
     size_t count;
 };
 
+/* Tokens from .. end - 1 of a prompt, whose keys and values come out of a capture. */
+struct engine_placed {
+    struct paramem_kv_cube cube;
+    bool pinned;
+    size_t from, end, first; /* `from` is token `first` of the cube */
+    struct paramem_key salt; /* says which, and where */
+};
+
 /* A request from submit to its end.
  *
  * ids[0..count) are its prompt and what was sampled; keys and values of the first `computed` are in
- * its pages, of which there are at least as many as these need. `keyed` is the key of the
- * computed / KERN_PAGE_TOKENS whole pages. What waits has no pages. */
+ * its pages when the pass that is being made is done; there are at least as many pages as these
+ * need. `keyed` is the key of the computed / KERN_PAGE_TOKENS whole pages. What waits has no pages.
+ * Tokens in ranges of `placed` (by place, none in another, none the prompt's last) are put into
+ * pages when these are taken: `computed` does not rest in one. */
 struct engine_sequence {
     struct engine_sequence *next; /* that waits behind it */
     uint64_t id;
@@ -35,9 +45,12 @@ struct engine_sequence {
     bool to_context; /* count_max is the context's */
 
     uint32_t *pages;
-    size_t pages_count, computed, cached;
+    size_t pages_count, computed, cached, put;
     struct paramem_key keyed;
     size_t rows; /* in this step */
+
+    struct engine_placed *placed;
+    size_t placed_count;
 
     struct kern_adjust *adjusts; /* sorted by id */
     size_t adjusts_count;
@@ -68,6 +81,8 @@ struct engine_sampled {
     size_t top;
 };
 
+#define ENGINE_WORDS 3
+
 /* What captures and attaching work in, made when first used. On the way between host and device a
  * ring of pieces on both sides; `key` and `value` are float32 of one piece. */
 struct engine_staging {
@@ -75,11 +90,11 @@ struct engine_staging {
     size_t ring_bytes;
     void *numbers; /* on the device: (tokens_max, G, D) keys, then values */
     size_t tokens_max;
-    void *words;          /* on the device: three arrays of `words_count` */
+    void *words;          /* on the device: ENGINE_WORDS arrays of `words_count` */
     uint32_t *words_host; /* the same */
     size_t words_count;
     struct paramem_key *keys; /* of a cube's blocks in this cache */
-    uint32_t *fresh;          /* blocks that have a page to be filled */
+    uint32_t *blocks;         /* those that have to be put somewhere */
 };
 
 struct paramem_engine {
@@ -88,6 +103,7 @@ struct paramem_engine {
     struct paramem_forward *forward;
     struct memos_clock clock;
     size_t sequences_max, tokens_step, requests_max, context, score_rows;
+    size_t segments_max; /* of a pass: runs of rows that are neighbours */
     bool prefix_cache;
     enum kern_dtype kv;
     uint64_t kv_bytes;
@@ -112,10 +128,10 @@ struct paramem_engine {
         size_t available, running;
     } blocked;
 
-    /* The pass that is being made: its arrays, and whose rows and logits they are. */
+    /* The pass that is being made: its arrays, and whose logits they are. */
     uint32_t *ids, *positions, *slots, *starts, *lengths, *logits_rows;
     const uint32_t **tables;
-    struct engine_sequence **batch, **sampling;
+    struct engine_sequence **sampling;
     struct paramem_pass pass;
 
     struct engine_sampler sampler;
@@ -141,8 +157,9 @@ void engine_sequence_free(struct engine_sequence **sequence);
 
 /* ---- engine_schedule.c ---- */
 
-/* Fill engine->pass, ->batch and ->sampling; false: there is nothing to compute. */
-bool engine_schedule(struct paramem_engine *engine);
+/* Fill engine->pass and ->sampling; without rows there is nothing to compute. IO. */
+MEMOS_MUST_USE enum memos_status engine_schedule(
+    struct paramem_engine *engine, struct memos_error *err);
 /* Let the youngest that runs wait again, without pages. */
 void engine_preempt(struct paramem_engine *engine);
 void engine_pages_release(struct paramem_engine *engine, struct engine_sequence *sequence);
@@ -160,9 +177,67 @@ void engine_chunk_run(struct paramem_engine *engine, const uint32_t *ids, size_t
 MEMOS_MUST_USE enum memos_status engine_ids_check(const struct paramem_engine *engine,
     const uint32_t *ids, size_t count, struct memos_error *err);
 
-/* ---- engine_memory.c ---- */
+/* ---- engine_blocks.c ---- */
 
+/* Blocks of a capture on their way into pages: those that stand in staging.blocks, rising. Where
+ * each of their tokens goes say arrays 1 and 2 of words_host: position in the text, slot in the
+ * cache, KERN_NO_SLOT for nowhere. */
+struct engine_blocks {
+    const struct paramem_kv_cube *cube;
+    bool pinned;
+    size_t count;
+    uint64_t bytes_copied;
+    /* set by engine_blocks_plan */
+    bool in_place;
+    size_t piece, ring; /* blocks of a piece; pieces of the ring */
+    size_t pieces;      /* that have been on their way */
+};
+
+/* Is it this model's? STALE, CORRUPT. */
+MEMOS_MUST_USE enum memos_status engine_blocks_check(const struct paramem_engine *engine,
+    const struct paramem_kv_cube *cube, struct memos_error *err);
+/* Where the blocks are read, and in what pieces; makes the room, the first time. NO_MEMORY. */
+MEMOS_MUST_USE enum memos_status engine_blocks_plan(
+    struct paramem_engine *engine, struct engine_blocks *blocks, struct memos_error *err);
+/* Put them, by pieces of blocks that are neighbours: while one is turned the next is on its way.
+ * Done when it returns. IO. */
+MEMOS_MUST_USE enum memos_status engine_blocks_put(
+    struct paramem_engine *engine, struct engine_blocks *blocks, struct memos_error *err);
+
+/* Room: words for all tokens of a context, numbers of a piece; the ring, with `host` before it. */
+MEMOS_MUST_USE enum memos_status engine_room_make(
+    struct paramem_engine *engine, struct memos_error *err);
+MEMOS_MUST_USE enum memos_status engine_ring_make(
+    struct paramem_engine *engine, bool host, struct memos_error *err);
 void engine_staging_release(struct paramem_engine *engine);
+
+bool engine_on_host(const struct paramem_engine *engine);
+/* Array `index` of words, on the device and on the host. */
+uint32_t *engine_words(const struct paramem_engine *engine, size_t index);
+uint32_t *engine_words_host(const struct paramem_engine *engine, size_t index);
+/* One layer's pages among blocks that hold those of all layers: slots count the pages of all. */
+struct kern_kv engine_blocks_layer(const struct paramem_engine *engine, enum kern_dtype dtype,
+    uint8_t *blocks, size_t blocks_count, size_t layer);
+/* The slot of a token in the first layer of such blocks. */
+uint32_t engine_blocks_slot(const struct paramem_engine *engine, size_t token);
+
+/* ---- engine_placed.c ---- */
+
+/* Look at a request's ranges: INVALID, STALE, CORRUPT; make the room that putting them needs. */
+MEMOS_MUST_USE enum memos_status engine_placed_check(
+    struct paramem_engine *engine, const struct paramem_request *request, struct memos_error *err);
+/* Take them over; those of which nothing is left are dropped. false: no memory. */
+bool engine_placed_copy(struct engine_sequence *sequence, const struct paramem_request *request);
+/* The range that token `at` or the first behind it stands in; NULL: none. */
+const struct engine_placed *engine_placed_from(const struct engine_sequence *sequence, size_t at);
+/* How many tokens from `from` up to `end` stand in ranges. */
+size_t engine_placed_between(const struct engine_sequence *sequence, size_t from, size_t end);
+/* The key of page `page` of the sequence, whose key before is `before`. */
+struct paramem_key engine_placed_key(
+    const struct engine_sequence *sequence, const struct paramem_key *before, size_t page);
+/* Put the tokens of all ranges that are not before `computed` into the sequence's pages. IO. */
+MEMOS_MUST_USE enum memos_status engine_placed_put(
+    struct paramem_engine *engine, const struct engine_sequence *sequence, struct memos_error *err);
 
 /* ---- engine_sample.c ---- */
 

@@ -71,8 +71,8 @@ static enum memos_status stops_check(const struct paramem_engine *engine,
     return ids_check(engine, "stop token", request->stop_ids, request->stop_ids_count, err);
 }
 
-static enum memos_status request_check(const struct paramem_engine *engine,
-    const struct paramem_request *request, struct memos_error *err)
+static enum memos_status request_check(
+    struct paramem_engine *engine, const struct paramem_request *request, struct memos_error *err)
 {
     size_t vocab = engine->model->config.vocab;
     size_t top_most = vocab < KERN_TOP_MAX ? vocab : KERN_TOP_MAX;
@@ -100,6 +100,9 @@ static enum memos_status request_check(const struct paramem_engine *engine,
         status = memos_fail(
             err, MEMOS_BUSY, "%zu requests wait already, the most", engine->waiting_count);
     }
+    if (status == MEMOS_OK) {
+        status = engine_placed_check(engine, request, err);
+    }
     return status;
 }
 
@@ -116,7 +119,7 @@ static enum memos_status cut_of(const struct paramem_engine *engine,
     *out_keep = *out_cut = 0;
     if (answer < context && prompt <= context - answer) {
         return MEMOS_OK;
-    } else if (request->overflow == PARAMEM_OVERFLOW_REFUSE) {
+    } else if (request->overflow == PARAMEM_OVERFLOW_REFUSE || request->placed_count > 0) {
         return memos_fail(err, MEMOS_TOO_LARGE,
             "a prompt of %zu tokens and an answer of %zu do not fit the context of %zu", prompt,
             answer, context);
@@ -183,7 +186,7 @@ static bool copy_all(struct engine_sequence *sequence, const struct paramem_engi
         sizeof *request->sampling.biases);
     if (!sequence->adjusts || !sequence->ids || !sequence->pages || !own->stop_ids ||
         !own->sampling.biases || !copy_stops(sequence, request) ||
-        !memos_buffer_take(&sequence->text, TEXT_BYTES)) {
+        !engine_placed_copy(sequence, request) || !memos_buffer_take(&sequence->text, TEXT_BYTES)) {
         return false;
     }
     memos_buffer_reset(&sequence->text);
@@ -193,6 +196,7 @@ static bool copy_all(struct engine_sequence *sequence, const struct paramem_engi
         rest * sizeof *sequence->ids);
     own->prompt = sequence->ids;
     own->stops = NULL;
+    own->placed = NULL;
     return true;
 }
 

@@ -19,7 +19,9 @@ void engine_preempt(struct paramem_engine *engine)
     memos_assert(engine->running_count > 0);
     struct engine_sequence *youngest = engine->running[--engine->running_count];
     engine_pages_release(engine, youngest);
-    youngest->cached = youngest->count > youngest->prompt_count ? youngest->cached : 0;
+    if (youngest->count == youngest->prompt_count) {
+        youngest->cached = youngest->put = 0;
+    }
     youngest->next = engine->waiting;
     engine->waiting = youngest;
     if (!youngest->next) {
@@ -29,10 +31,23 @@ void engine_preempt(struct paramem_engine *engine)
     engine->stats.preempted++;
 }
 
-/* The key of the page in which the next token to be computed begins, which must be whole. */
-static struct paramem_key key_next(const struct engine_sequence *sequence)
+/* The tokens up to `computed` are there with the pass that is being made: let others find the pages
+ * that this makes whole, in the same pass too, for they read each layer of it after it is written.
+ * Go on to the next token that has to be computed: what stands in ranges between has been put. */
+static void advance(
+    struct paramem_engine *engine, struct engine_sequence *sequence, size_t computed)
 {
-    return paramem_kv_key(&sequence->keyed, sequence->ids + sequence->computed);
+    const struct engine_placed *placed = engine_placed_from(sequence, computed);
+    while (placed && placed->from <= computed) {
+        computed = placed->end;
+        placed = engine_placed_from(sequence, computed);
+    }
+    size_t whole = sequence->computed / KERN_PAGE_TOKENS;
+    for (; engine->prefix_cache && whole < computed / KERN_PAGE_TOKENS; whole++) {
+        sequence->keyed = engine_placed_key(sequence, &sequence->keyed, whole);
+        paramem_kv_name(engine->cache, sequence->pages[whole], &sequence->keyed);
+    }
+    sequence->computed = computed;
 }
 
 /* Take over pages that hold what comes next, in place of the sequence's own where it has some. The
@@ -41,14 +56,15 @@ static void reuse(struct paramem_engine *engine, struct engine_sequence *sequenc
 {
     while (engine->prefix_cache && sequence->computed % KERN_PAGE_TOKENS == 0 &&
            sequence->count - sequence->computed > KERN_PAGE_TOKENS) {
-        struct paramem_key key = key_next(sequence);
-        size_t index = sequence->computed / KERN_PAGE_TOKENS;
+        size_t from = sequence->computed, index = from / KERN_PAGE_TOKENS, put = 0;
+        struct paramem_key key = engine_placed_key(sequence, &sequence->keyed, index);
         uint32_t page = 0;
         if (!paramem_kv_find(engine->cache, &key, &page)) {
             return;
         }
         if (index < sequence->pages_count) {
             paramem_kv_release(engine->cache, sequence->pages[index]);
+            put = engine_placed_between(sequence, from, from + KERN_PAGE_TOKENS);
         } else {
             sequence->pages_count++;
         }
@@ -59,26 +75,15 @@ static void reuse(struct paramem_engine *engine, struct engine_sequence *sequenc
         /* What it finds after it has begun to answer was perhaps its own. */
         if (sequence->count == sequence->prompt_count) {
             sequence->cached += KERN_PAGE_TOKENS;
+            sequence->put -= put;
         }
-    }
-}
-
-/* Let others find the pages that the next `rows` tokens fill. They are filled in the pass that is
- * being made: who finds one in the same pass reads each layer of it after it is written. */
-static void name_pages(struct paramem_engine *engine, struct engine_sequence *sequence, size_t rows)
-{
-    size_t whole = sequence->computed / KERN_PAGE_TOKENS;
-    size_t whole_then = (sequence->computed + rows) / KERN_PAGE_TOKENS;
-    for (; engine->prefix_cache && whole < whole_then; whole++) {
-        sequence->keyed =
-            paramem_kv_key(&sequence->keyed, sequence->ids + whole * KERN_PAGE_TOKENS);
-        paramem_kv_name(engine->cache, sequence->pages[whole], &sequence->keyed);
     }
 }
 
 /* ---- the pass ------------------------------------------------------------------------------ */
 
-/* Put the sequence's next `rows` tokens into the pass. Their pages are there. */
+/* Put the sequence's next `rows` tokens into the pass, as one more run of rows. Their pages are
+ * there. */
 static void pass_add(struct paramem_engine *engine, struct engine_sequence *sequence, size_t rows)
 {
     struct paramem_pass *pass = &engine->pass;
@@ -96,13 +101,12 @@ static void pass_add(struct paramem_engine *engine, struct engine_sequence *sequ
     engine->starts[b + 1] = (uint32_t)pass->rows;
     engine->lengths[b] = (uint32_t)(from + rows);
     engine->tables[b] = sequence->pages;
-    engine->batch[b] = sequence;
-    name_pages(engine, sequence, rows);
-    sequence->rows = rows;
+    sequence->rows += rows;
     if (from + rows == sequence->count) {
         engine->logits_rows[pass->logits_count] = (uint32_t)pass->rows - 1;
         engine->sampling[pass->logits_count++] = sequence;
     }
+    advance(engine, sequence, from + rows);
 }
 
 static size_t left_of(const struct engine_sequence *sequence)
@@ -137,18 +141,23 @@ static void add_decoding(struct paramem_engine *engine)
     }
 }
 
-static void add_chunk(struct paramem_engine *engine, struct engine_sequence *sequence)
-{
-    size_t budget = engine->tokens_step - engine->pass.rows;
-    reuse(engine, sequence);
-    size_t left = left_of(sequence), rows = left < budget ? left : budget;
-    engine->stats.prompt_tokens += rows;
-    pass_add(engine, sequence, rows);
-}
-
 static bool room_in_pass(const struct paramem_engine *engine)
 {
-    return engine->pass.rows < engine->tokens_step;
+    return engine->pass.rows < engine->tokens_step && engine->pass.sequences < engine->segments_max;
+}
+
+static void add_chunk(struct paramem_engine *engine, struct engine_sequence *sequence)
+{
+    reuse(engine, sequence);
+    advance(engine, sequence, sequence->computed);
+    while (left_of(sequence) > 0 && room_in_pass(engine)) {
+        const struct engine_placed *placed = engine_placed_from(sequence, sequence->computed);
+        size_t budget = engine->tokens_step - engine->pass.rows;
+        size_t end = placed ? placed->from : sequence->count;
+        size_t left = end - sequence->computed, rows = left < budget ? left : budget;
+        engine->stats.prompt_tokens += rows;
+        pass_add(engine, sequence, rows);
+    }
 }
 
 /* ---- admission ----------------------------------------------------------------------------- */
@@ -186,9 +195,21 @@ static bool pages_ready(struct paramem_engine *engine, struct engine_sequence *s
     return true;
 }
 
-static void admit(struct paramem_engine *engine)
+/* It has its pages: what comes out of captures goes there. */
+static enum memos_status put_placed(
+    struct paramem_engine *engine, struct engine_sequence *sequence, struct memos_error *err)
 {
-    while (engine->waiting && room_in_pass(engine) &&
+    size_t put = engine_placed_between(sequence, sequence->computed, sequence->count);
+    enum memos_status status = engine_placed_put(engine, sequence, err);
+    engine->stats.placed_tokens += put;
+    sequence->put = sequence->count == sequence->prompt_count ? put : sequence->put;
+    return status;
+}
+
+static enum memos_status admit(struct paramem_engine *engine, struct memos_error *err)
+{
+    enum memos_status status = MEMOS_OK;
+    while (status == MEMOS_OK && engine->waiting && room_in_pass(engine) &&
            engine->running_count < engine->sequences_max && pages_ready(engine, engine->waiting)) {
         struct engine_sequence *sequence = engine->waiting;
         engine->waiting = sequence->next;
@@ -201,11 +222,15 @@ static void admit(struct paramem_engine *engine)
         if (sequence->began_us == 0) {
             sequence->began_us = engine->clock.mono_us(engine->clock.self);
         }
-        add_chunk(engine, sequence);
+        status = put_placed(engine, sequence, err);
+        if (status == MEMOS_OK) {
+            add_chunk(engine, sequence);
+        }
     }
+    return status;
 }
 
-bool engine_schedule(struct paramem_engine *engine)
+enum memos_status engine_schedule(struct paramem_engine *engine, struct memos_error *err)
 {
     engine->pass = (struct paramem_pass){.ids = engine->ids,
         .positions = engine->positions,
@@ -224,6 +249,5 @@ bool engine_schedule(struct paramem_engine *engine)
             add_chunk(engine, engine->running[i]);
         }
     }
-    admit(engine);
-    return engine->pass.rows > 0;
+    return admit(engine, err);
 }

@@ -225,6 +225,20 @@ struct paramem_key paramem_kv_key_of(
     return key;
 }
 
+struct paramem_key paramem_kv_key_salted(
+    const struct paramem_key *before, const struct paramem_key *salt)
+{
+    static const char purpose[] = "memos kv salted 1";
+    uint8_t text[sizeof purpose + 2 * PARAMEM_KEY_BYTES];
+    struct paramem_key key;
+
+    memcpy(text, purpose, sizeof purpose);
+    memcpy(text + sizeof purpose, before->bytes, PARAMEM_KEY_BYTES);
+    memcpy(text + sizeof purpose + PARAMEM_KEY_BYTES, salt->bytes, PARAMEM_KEY_BYTES);
+    (void)crypto_generichash(key.bytes, sizeof key.bytes, text, sizeof text, NULL, 0);
+    return key;
+}
+
 static uint32_t *bucket_of(const struct paramem_kv_cache *cache, const struct paramem_key *key)
 {
     uint64_t hash;

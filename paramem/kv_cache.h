@@ -66,6 +66,9 @@ struct paramem_key paramem_kv_key(
     const struct paramem_key *before, const uint32_t ids[KERN_PAGE_TOKENS]);
 struct paramem_key paramem_kv_key_of(
     const struct paramem_key *before, const uint32_t *ids, size_t count);
+/* Instead of a key before: what follows it is not what the tokens alone say. */
+struct paramem_key paramem_kv_key_salted(
+    const struct paramem_key *before, const struct paramem_key *salt);
 /* The root of every cache of that model and type. */
 struct paramem_key paramem_kv_root_of(const uint8_t fingerprint[32], enum kern_dtype dtype);
 /* Give a whole page in use its key. Nothing happens when another page has it. */

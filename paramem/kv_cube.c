@@ -99,6 +99,11 @@ struct memos_bytes paramem_kv_cube_block(const struct paramem_kv_cube *cube, siz
     return memos_bytes_make(cube->data + block * cube->block_bytes, cube->block_bytes);
 }
 
+const uint8_t *paramem_kv_cube_sum(const struct paramem_kv_cube *cube)
+{
+    return (const uint8_t *)cube->bytes.data + SUM_AT;
+}
+
 /* The key of block `block`, from its ids and the key before it. */
 static struct paramem_key key_of(
     const struct paramem_kv_cube *cube, const struct paramem_key *before, size_t block)

@@ -76,5 +76,8 @@ void paramem_kv_cube_ids(
     const struct paramem_kv_cube *cube, size_t first, size_t count, uint32_t *out);
 struct paramem_key paramem_kv_cube_key(const struct paramem_kv_cube *cube, size_t block);
 struct memos_bytes paramem_kv_cube_block(const struct paramem_kv_cube *cube, size_t block);
+/* (32) What all of its bytes enter, those of the blocks by their checksums; zeros until it is
+ * sealed. */
+const uint8_t *paramem_kv_cube_sum(const struct paramem_kv_cube *cube);
 
 #endif

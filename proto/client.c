@@ -37,6 +37,8 @@ struct memos_client {
     void *on_more_self;
     struct memos_message *kept, **kept_tail;
     size_t kept_count;
+    void *monitor; /* tells when the connection is lost; NULL until somebody asks */
+    uint64_t losses;
 };
 
 /* ---- opening ---- */
@@ -226,6 +228,10 @@ void memos_client_close(struct memos_client **client)
         c->kept = message->next;
         memos_message_free(&message);
     }
+    if (c->monitor) {
+        (void)zmq_socket_monitor(c->socket, NULL, 0);
+        (void)zmq_close(c->monitor);
+    }
     if (c->socket) {
         (void)zmq_close(c->socket);
     }
@@ -248,6 +254,39 @@ int memos_client_fd(struct memos_client *client)
     size_t size = sizeof file;
     (void)zmq_getsockopt(client->socket, ZMQ_FD, &file, &size);
     return file;
+}
+
+/* False: there is no telling, as when there are no descriptors left. */
+static bool watch_connection(struct memos_client *client)
+{
+    static const char name[] = "inproc://connection";
+    if (client->monitor) {
+        return true;
+    }
+    void *monitor = zmq_socket(client->context, ZMQ_PAIR);
+    if (monitor && zmq_socket_monitor(client->socket, name, ZMQ_EVENT_DISCONNECTED) == 0 &&
+        zmq_connect(monitor, name) == 0) {
+        client->monitor = monitor;
+        return true;
+    }
+    (void)zmq_socket_monitor(client->socket, NULL, 0);
+    if (monitor) {
+        (void)zmq_close(monitor);
+    }
+    return false;
+}
+
+uint64_t memos_client_losses(struct memos_client *client)
+{
+    char part[512]; /* an event is two: its number, the address */
+    int more = 0;
+    size_t size = sizeof more;
+    while (watch_connection(client) &&
+           zmq_recv(client->monitor, part, sizeof part, ZMQ_DONTWAIT) >= 0) {
+        (void)zmq_getsockopt(client->monitor, ZMQ_RCVMORE, &more, &size);
+        client->losses += !more;
+    }
+    return client->losses;
 }
 
 void memos_client_on_more(struct memos_client *client, memos_client_more_fn *fn, void *self)

@@ -304,6 +304,23 @@ enum memos_status memos_frames_add_lent(struct memos_frames *frames, struct memo
     return MEMOS_OK;
 }
 
+enum memos_status memos_frames_add_shared(struct memos_frames *frames,
+    const struct memos_frames *from, uint32_t number, struct memos_error *err)
+{
+    memos_assert(number >= 1 && number <= memos_frames_payload_count(from));
+    if (!grow(frames)) {
+        return fail_no_memory(err);
+    }
+    zmq_msg_t *part = &frames->parts[frames->count];
+    (void)zmq_msg_init(part);
+    if (zmq_msg_copy(part, &from->parts[head_count(from->with_identity) + number - 1]) != 0) {
+        (void)zmq_msg_close(part);
+        return fail_no_memory(err);
+    }
+    frames->count++;
+    return MEMOS_OK;
+}
+
 enum memos_status memos_frames_send(
     void *socket, int flags, struct memos_frames *frames, struct memos_error *err)
 {

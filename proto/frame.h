@@ -65,6 +65,11 @@ MEMOS_MUST_USE enum memos_status memos_frames_add(
 MEMOS_MUST_USE enum memos_status memos_frames_add_lent(struct memos_frames *frames,
     struct memos_bytes payload, zmq_free_fn *release, void *hint, struct memos_error *err);
 
+/* Append payload frame `number` of another message without copying it: both then hold its bytes,
+ * which stay as long as one of them does. NO_MEMORY. */
+MEMOS_MUST_USE enum memos_status memos_frames_add_shared(struct memos_frames *frames,
+    const struct memos_frames *from, uint32_t number, struct memos_error *err);
+
 /* Send the whole message (flags: 0 or ZMQ_DONTWAIT); once sent, frames is empty. BUSY: the
  * queue is full (or a signal came while waiting); NOT_FOUND: nobody has that identity (ROUTER
  * with ZMQ_ROUTER_MANDATORY). After these two nothing of it went out and it is still whole, so

@@ -1,5 +1,6 @@
 /* Requests that the front thread answers from its own state. */
 #include "memos/broker/state.h"
+#include "memos/broker/work.h"
 
 #include <string.h>
 
@@ -91,6 +92,10 @@ enum memos_status broker_cancel(struct broker_request *rq, struct memos_error *e
     uint64_t id = rq->envelope->cancel->request_id;
     for (struct broker_request *other = rq->session->first; other; other = other->session_next) {
         if (other != rq && other->envelope->id == id) {
+            if (other->type->class == BROKER_KEPT) {
+                broker_work_cancel(other);
+                return MEMOS_OK;
+            }
             atomic_store_explicit(&other->cancelled, true, memory_order_relaxed);
             return MEMOS_OK;
         }

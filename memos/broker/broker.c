@@ -2,6 +2,7 @@
 
 #include "memos/broker/files.h"
 #include "memos/broker/state.h"
+#include "memos/broker/work.h"
 #include "proto/log.h"
 
 #include <errno.h>
@@ -80,6 +81,7 @@ void broker_access_renew(struct broker *broker)
     broker_events_review(broker->events, access);
     broker_access_drop(&broker->access);
     broker->access = access;
+    broker_work_review(broker->work);
 }
 
 /* ---- creation ---- */
@@ -282,6 +284,9 @@ enum memos_status broker_create(
         status = broker_meaning_create(broker, &broker->meaning, err);
     }
     if (status == MEMOS_OK) {
+        status = broker_work_create(broker, &broker->work, err);
+    }
+    if (status == MEMOS_OK) {
         status = start_sockets(broker, err);
     }
     if (status != MEMOS_OK) {
@@ -336,6 +341,7 @@ void broker_destroy(struct broker **broker)
     broker_pool_destroy(&it->jobs);
     broker_meaning_end(it->meaning); /* its background hands in to the writer, too */
     memcube_writer_destroy(&it->writer);
+    broker_work_destroy(&it->work);
     requests_free(it);
     broker_hang_up(it);
     broker_zap_destroy(&it->zap);

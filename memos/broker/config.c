@@ -3,8 +3,8 @@
 
 #include "memos/broker/config_keys.h"
 #include "memos/broker/config_value.h"
+#include "memos/quantity.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,64 +49,11 @@ char *broker_config_place_text(const struct broker_config_place *place, char *ou
     return out;
 }
 
-/* A number at the beginning of text; *rest is what follows. False when there is none. */
-static bool number_read(const char *text, uint64_t *out, const char **rest)
+static enum quantity quantity_of(enum broker_config_type type)
 {
-    uint64_t value = 0;
-    const char *at = text;
-    for (; isdigit((unsigned char)*at); at++) {
-        uint64_t digit = (uint64_t)(*at - '0');
-        if (__builtin_mul_overflow(value, 10u, &value) ||
-            __builtin_add_overflow(value, digit, &value)) {
-            return false;
-        }
-    }
-    *out = value;
-    *rest = at;
-    return at != text;
-}
-
-struct unit {
-    const char *name;
-    uint64_t factor;
-};
-static const struct unit size_units[] = {
-    {"", 1},
-    {"K", 1ull << 10},
-    {"M", 1ull << 20},
-    {"G", 1ull << 30},
-    {"T", 1ull << 40},
-    {NULL, 0},
-};
-static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
-static const struct unit time_units[] = {
-    {"ms", 1},
-    {"s", 1000},
-    {"m", 60000},
-    {"h", 3600000},
-    {NULL, 0},
-};
-
-static const struct unit *units_of(enum broker_config_type type)
-{
-    return type == BROKER_CONFIG_SIZE   ? size_units
-           : type == BROKER_CONFIG_TIME ? time_units
-                                        : count_units;
-}
-
-static bool quantity_read(const struct unit *units, const char *text, uint64_t *out)
-{
-    const char *rest;
-    uint64_t value;
-    if (!number_read(text, &value, &rest)) {
-        return false;
-    }
-    for (const struct unit *unit = units; unit->name; unit++) {
-        if (strcmp(unit->name, rest) == 0) {
-            return !__builtin_mul_overflow(value, unit->factor, out);
-        }
-    }
-    return false;
+    return type == BROKER_CONFIG_SIZE   ? QUANTITY_BYTES
+           : type == BROKER_CONFIG_TIME ? QUANTITY_MS
+                                        : QUANTITY_COUNT;
 }
 
 static const char *type_text(enum broker_config_type type)
@@ -194,7 +141,7 @@ static bool field_assign(struct broker_config *config, const struct broker_confi
     case BROKER_CONFIG_TIME:
         break;
     }
-    if (!quantity_read(units_of(key->type), text, &quantity) || quantity < key->min ||
+    if (!quantity_parse(quantity_of(key->type), text, &quantity) || quantity < key->min ||
         quantity > key->max) {
         return false;
     }

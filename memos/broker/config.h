@@ -53,6 +53,9 @@ struct broker_config {
 
     uint64_t reader_threads, job_threads;
 
+    uint64_t workers_max, worker_queue_max;
+    int64_t worker_timeout_ms;
+
     int64_t default_deadline_ms, sweep_interval_ms, watch_lease_ms;
     int64_t heartbeat_ms, handshake_ms, drain_ms;
 

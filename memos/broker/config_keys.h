@@ -67,6 +67,12 @@
         "threads that read and search; 0: one a processor, at least 2, at most 16")                \
     X("job_threads", COUNT, job_threads, 1, 64, "2", false,                                        \
         "threads for verify, fsck, export and import")                                             \
+    X("workers_max", COUNT, workers_max, 1, 1024, "64", true,                                      \
+        "workers that run models")                                                                 \
+    X("worker_queue_max", COUNT, worker_queue_max, 1, 1 << 16, "1024", true,                       \
+        "jobs that wait for a worker; more are answered BUSY")                                     \
+    X("worker_timeout", TIME, worker_timeout_ms, 100, 86400000, "5s", true,                        \
+        "a worker that says nothing for so long is given up")                                      \
     X("default_deadline", TIME, default_deadline_ms, 1, 86400000, "30s", true,                     \
         "for requests that bring no deadline of their own")                                        \
     X("sweep_interval", TIME, sweep_interval_ms, 100, 86400000, "60s", false,                      \

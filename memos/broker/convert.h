@@ -34,12 +34,16 @@ enum {
     BROKER_KEY_BYTES = 40, /* a public key in Z85 */
 };
 
+#define BROKER_RECEIPT_SUBTYPE "receipt" /* of cubes that say what an answer was made of */
+
 /* ---- in -------------------------------------------------------------------------------------- */
 
 struct broker_call_get {
     struct memos_id *ids;
     size_t ids_count;
-    struct memos_bytes id_prefix, external_id; /* one of the three is given */
+    struct memos_bytes id_prefix, external_id;
+    struct memos_bytes *external_ids; /* one of the four is given */
+    size_t external_ids_count;
     uint32_t number;
     struct memcube_as_of as_of;
 };
@@ -136,6 +140,10 @@ struct broker_call {
             size_t count_max;
         } spaces;
         struct {
+            const char *model; /* as the client calls it */
+            unsigned priority; /* 1..255 */
+        } work;
+        struct {
             struct memos_id id;
             float usefulness;
         } feedback;
@@ -153,6 +161,10 @@ struct broker_call {
 MEMOS_MUST_USE enum memos_status broker_call_make(const Memos__Request *request,
     const struct memos_frames *frames, struct memos_arena *arena, struct broker_call *out,
     struct memos_error *err);
+
+/* The same for the requests about models and workers (convert_work.c). */
+MEMOS_MUST_USE enum memos_status broker_call_work(const Memos__Request *request,
+    const struct memos_frames *frames, struct broker_call *out, struct memos_error *err);
 
 /* Is this a principal's name: 1..64 of [A-Za-z0-9._@+-]? */
 bool broker_principal_valid(struct memos_bytes principal);

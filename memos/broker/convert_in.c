@@ -320,10 +320,14 @@ static void get_make(struct intake *in, const Memos__Get *body, struct broker_ca
         intake_text(in, "external_id", body->external_id, MEMCUBE_EXTERNAL_ID_BYTES_MAX);
     get->number = body->number;
     get->as_of = intake_as_of(in, body->as_of);
-    int given = (body->n_ids > 0) + (get->id_prefix.size > 0) + (get->external_id.size > 0);
+    get->external_ids = intake_texts(
+        in, "external_ids", body->external_ids, body->n_external_ids, BROKER_BATCH_MAX);
+    get->external_ids_count = get->external_ids ? body->n_external_ids : 0;
+    int given = (body->n_ids > 0) + (get->id_prefix.size > 0) + (get->external_id.size > 0) +
+                (body->n_external_ids > 0);
     if (given != 1) {
         intake_fail(in, MEMOS_INVALID,
-            "a get names ids, or the beginning of one, or an external id: one of the three");
+            "a get names ids, or the beginning of one, or external ids: one of the three");
     }
 }
 
@@ -839,6 +843,9 @@ enum memos_status broker_call_make(const Memos__Request *request, const struct m
     case MEMOS__REQUEST__BODY_ENCODER_STATUS:
         return MEMOS_OK;
     default:
+        if (request->body_case >= MEMOS__REQUEST__BODY_GENERATE) {
+            return broker_call_work(request, frames, out, err);
+        }
         reading_make(&in, request, out);
         return in.status;
     }

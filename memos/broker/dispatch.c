@@ -1,6 +1,7 @@
 #include "memos/broker/dispatch.h"
 
 #include "memos/broker/state.h"
+#include "memos/broker/work.h"
 
 #include <string.h>
 
@@ -47,13 +48,13 @@ static const struct broker_type types[BROKER_TYPES_COUNT] = {
     [INDEX(FSCK)] = {"fsck", BROKER_LONG, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE, .global = true,
         .job = broker_fsck},
     [INDEX(GRANT_SET)] = {"grant_set", BROKER_WRITE, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
-        .system = true, .write = broker_grant_set},
+        .on = BROKER_SYSTEM, .write = broker_grant_set},
     [INDEX(GRANT_LIST)] = {"grant_list", BROKER_FRONT, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
-        .system = true, .front = broker_grant_list},
+        .on = BROKER_SYSTEM, .front = broker_grant_list},
     [INDEX(KEY_SET)] = {"key_set", BROKER_WRITE, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
-        .system = true, .write = broker_key_set},
+        .on = BROKER_SYSTEM, .write = broker_key_set},
     [INDEX(KEY_LIST)] = {"key_list", BROKER_FRONT, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
-        .system = true, .front = broker_key_list},
+        .on = BROKER_SYSTEM, .front = broker_key_list},
     [INDEX(CANCEL)] = {"cancel", BROKER_FRONT, BROKER_RIGHT_NONE, BROKER_NO_SPACE,
         .front = broker_cancel},
     [INDEX(SEARCH_MANY)] = {"search_many", BROKER_READ, BROKER_RIGHT_NONE, BROKER_NO_SPACE,
@@ -63,6 +64,24 @@ static const struct broker_type types[BROKER_TYPES_COUNT] = {
     [INDEX(TREE)] = {"tree", BROKER_LONG, BROKER_RIGHT_READ, SPACE_OF(Tree), .job = broker_tree},
     [INDEX(ENCODER_STATUS)] = {"encoder_status", BROKER_FRONT, BROKER_RIGHT_NONE, BROKER_NO_SPACE,
         .front = broker_encoder_status},
+    [INDEX(GENERATE)] = {"generate", BROKER_KEPT, BROKER_RIGHT_READ, SPACE_OF(Generate),
+        .space_optional = true, .front = broker_work_ask},
+    [INDEX(SCORE)] = {"score", BROKER_KEPT, BROKER_RIGHT_READ, SPACE_OF(Score),
+        .space_optional = true, .front = broker_work_ask},
+    [INDEX(CAPTURE)] = {"capture", BROKER_KEPT, BROKER_RIGHT_WRITE, SPACE_OF(Capture),
+        .front = broker_work_ask},
+    [INDEX(WORKERS)] = {"workers", BROKER_FRONT, BROKER_RIGHT_NONE, BROKER_NO_SPACE,
+        .front = broker_workers_ask},
+    [INDEX(WORKER_DRAIN)] = {"worker_drain", BROKER_FRONT, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
+        .on = BROKER_WORKERS, .front = broker_worker_drain},
+    [INDEX(WORKER_ANNOUNCE)] = {"worker_announce", BROKER_KEPT, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
+        .on = BROKER_WORKERS, .front = broker_worker_announce},
+    [INDEX(WORKER_HEARTBEAT)] = {"worker_heartbeat", BROKER_KEPT, BROKER_RIGHT_ADMIN,
+        BROKER_NO_SPACE, .on = BROKER_WORKERS, .one_way = true, .front = broker_worker_heartbeat},
+    [INDEX(JOB_UPDATE)] = {"job_update", BROKER_KEPT, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
+        .on = BROKER_WORKERS, .one_way = true, .front = broker_job_update},
+    [INDEX(JOB_OVER)] = {"job_over", BROKER_KEPT, BROKER_RIGHT_ADMIN, BROKER_NO_SPACE,
+        .on = BROKER_WORKERS, .one_way = true, .front = broker_job_over},
 };
 
 const struct broker_type *broker_type_of(const Memos__Request *request)
@@ -84,6 +103,16 @@ size_t broker_type_index(const struct broker_type *type)
 static bool is_system(struct memos_bytes space)
 {
     return space.size > 0 && *(const char *)space.data == '_';
+}
+
+/* Does it have something written into the space when it is done? */
+static bool keeps(const Memos__Request *request)
+{
+    const Memos__Memory *memory = request->body_case == MEMOS__REQUEST__BODY_SCORE
+                                      ? request->score->memory
+                                      : request->generate->memory;
+    return (memory && memory->capture) ||
+           (request->body_case == MEMOS__REQUEST__BODY_GENERATE && request->generate->keep_receipt);
 }
 
 /* The right that this very request needs, which may be more than its type's, or less. */
@@ -108,6 +137,12 @@ static enum broker_right right_needed(const struct broker_request *rq)
         /* A whole space cannot leave out what an access list hides. */
         needs = request->export->id.len == 0 ? BROKER_RIGHT_ADMIN : needs;
         break;
+    case MEMOS__REQUEST__BODY_GENERATE:
+    case MEMOS__REQUEST__BODY_SCORE:
+        needs = rq->call.space.size == 0 ? BROKER_RIGHT_NONE
+                : keeps(request)         ? BROKER_RIGHT_WRITE
+                                         : needs;
+        break;
     default:
         break;
     }
@@ -118,8 +153,8 @@ static enum broker_right right_needed(const struct broker_request *rq)
 
 static struct memos_bytes space_of(const struct broker_request *rq)
 {
-    if (rq->type->system) {
-        return memos_bytes_of(BROKER_SYSTEM);
+    if (rq->type->on) {
+        return memos_bytes_of(rq->type->on);
     }
     if (rq->type->space_offset == BROKER_NO_SPACE) {
         return memos_bytes_make(NULL, 0);
@@ -146,9 +181,16 @@ enum memos_status broker_dispatch(struct broker_request *rq, struct memos_error 
         return memos_fail(err, MEMOS_UNSUPPORTED, "the request has no body that is known here");
     }
     rq->principal = broker_peer_principal(&rq->peer, rq->access);
+    if (rq->envelope->ticket.len > 0) {
+        enum memos_status status = broker_ticket_take(rq, err);
+        if (status != MEMOS_OK) {
+            return status;
+        }
+    }
     rq->viewer = rq->principal.size > 0 ? rq->principal : memos_bytes_of("?");
     rq->call.space = space_of(rq);
-    if (rq->call.space.size > 0 || rq->type->space_offset != BROKER_NO_SPACE) {
+    bool has_space = rq->type->space_offset != BROKER_NO_SPACE && !rq->type->space_optional;
+    if (rq->call.space.size > 0 || has_space) {
         enum memos_status status = memcube_space_check(rq->call.space, err);
         if (status != MEMOS_OK) {
             return status;
@@ -163,7 +205,17 @@ enum memos_status broker_dispatch(struct broker_request *rq, struct memos_error 
         rq->viewer = memos_bytes_make(NULL, 0);
     }
     enum broker_right needed = right_needed(rq);
+    if (rq->ticket_space && rq->call.space.size > 0 &&
+        !memos_bytes_equal(rq->call.space, memos_bytes_of(rq->ticket_space))) {
+        return broker_request_denied(rq, needed, rq->call.space, err);
+    }
     return rq->right < needed ? broker_request_denied(rq, needed, rq->call.space, err) : MEMOS_OK;
+}
+
+bool broker_type_one_way(const Memos__Request *request)
+{
+    const struct broker_type *type = broker_type_of(request);
+    return type && type->one_way;
 }
 
 enum broker_class broker_dispatch_class(const struct broker_request *rq)

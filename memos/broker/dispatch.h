@@ -11,6 +11,7 @@ enum broker_class {
     BROKER_QUICK, /* a read that the front thread may run itself when no reader is behind */
     BROKER_WRITE, /* in the writer's next group */
     BROKER_LONG,  /* on a thread for jobs */
+    BROKER_KEPT,  /* begun on the front thread, which keeps it until others let it be answered */
 };
 
 struct broker_type {
@@ -18,8 +19,11 @@ struct broker_type {
     enum broker_class class;
     enum broker_right needs; /* on its space; a request may need more */
     size_t space_offset;     /* of `char *space` in the body; BROKER_NO_SPACE */
+    bool space_optional;     /* an empty space is none, and needs no right */
     bool global;             /* the right is needed on "*" */
-    bool system;             /* the right is needed on `_system` */
+    const char *on;          /* the right is needed on this space: `_system`, `_workers` */
+    bool one_way;            /* answered only when refused; has no place in any queue */
+    /* Of BROKER_KEPT: when it gives OK, the request is its own. */
     enum memos_status (*front)(struct broker_request *rq, struct memos_error *err);
     enum memos_status (*read)(
         struct broker_request *rq, struct memcube_read *read, struct memos_error *err);
@@ -34,6 +38,7 @@ struct broker_type {
 
 /* NULL for a body that is not known. */
 const struct broker_type *broker_type_of(const Memos__Request *request);
+bool broker_type_one_way(const Memos__Request *request);
 const struct broker_type *broker_type_at(size_t index);
 size_t broker_type_index(const struct broker_type *type);
 
@@ -102,5 +107,16 @@ enum memos_status broker_cancel(struct broker_request *, struct memos_error *);
 enum memos_status broker_grant_list(struct broker_request *, struct memos_error *);
 enum memos_status broker_key_list(struct broker_request *, struct memos_error *);
 enum memos_status broker_encoder_status(struct broker_request *, struct memos_error *);
+
+/* work.c: generate, score, capture */
+enum memos_status broker_work_ask(struct broker_request *, struct memos_error *);
+
+/* worker_asks.c */
+enum memos_status broker_workers_ask(struct broker_request *, struct memos_error *);
+enum memos_status broker_worker_drain(struct broker_request *, struct memos_error *);
+enum memos_status broker_worker_announce(struct broker_request *, struct memos_error *);
+enum memos_status broker_worker_heartbeat(struct broker_request *, struct memos_error *);
+enum memos_status broker_job_update(struct broker_request *, struct memos_error *);
+enum memos_status broker_job_over(struct broker_request *, struct memos_error *);
 
 #endif

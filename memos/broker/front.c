@@ -5,6 +5,7 @@
  * only once (they are edge-triggered), so that before every wait each socket is asked whether
  * something is there. */
 #include "memos/broker/state.h"
+#include "memos/broker/work.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -86,7 +87,7 @@ static struct broker_request *request_take(struct broker *broker)
     return broker_request_create(broker, &rq, NULL) == MEMOS_OK ? rq : NULL;
 }
 
-static void request_release(struct broker_request *rq)
+void broker_request_release(struct broker_request *rq)
 {
     struct broker *broker = rq->broker;
     if (rq->session) {
@@ -136,13 +137,14 @@ static void reply_over(struct broker_reply *reply, enum memos_status sent)
     if (!reply->last) {
         if (sent != MEMOS_OK) { /* nobody is there to hear the rest */
             atomic_store_explicit(&rq->cancelled, true, memory_order_relaxed);
+            broker_work_unheard(rq);
         }
         memos_frames_free(&reply->frames);
         free(reply);
         return;
     }
     broker_metrics_count(metrics, rq->type, reply->status, now_us(rq->broker) - rq->arrived_us);
-    request_release(rq);
+    broker_request_release(rq);
 }
 
 static uint64_t frames_bytes(const struct memos_frames *frames)
@@ -156,12 +158,15 @@ static uint64_t frames_bytes(const struct memos_frames *frames)
 
 /* Send, or let go. Replies in parts wait for a client that is slow; others are dropped, because
  * nobody may fill this thread's memory. */
-static void reply_send(struct broker *broker, struct broker_reply *reply)
+void broker_reply_send(struct broker *broker, struct broker_reply *reply)
 {
     struct broker_request *rq = reply->request;
-    bool in_parts = !reply->last || (rq->type && rq->type->class == BROKER_LONG);
+    bool in_parts =
+        !reply->last ||
+        (rq->type && (rq->type->class == BROKER_LONG || rq->type->class == BROKER_KEPT));
     uint64_t bytes = frames_bytes(&reply->frames);
 
+    in_parts = in_parts && !reply->drop;
     if (reply->frames.count == 0) {
         reply_over(reply, MEMOS_NO_MEMORY);
         return;
@@ -181,6 +186,19 @@ static void reply_send(struct broker *broker, struct broker_reply *reply)
     reply_over(reply, sent);
 }
 
+bool broker_part_send(struct broker_request *rq, struct memos_frames *frames)
+{
+    struct broker *broker = rq->broker;
+    uint64_t bytes = frames_bytes(frames);
+    enum memos_status sent =
+        memos_frames_send(broker->doors[rq->peer.door].router, ZMQ_DONTWAIT, frames, NULL);
+    memos_frames_free(frames);
+    broker->metrics.bytes_out += sent == MEMOS_OK ? bytes : 0;
+    broker->metrics.replies_dropped += sent == MEMOS_BUSY;
+    broker->metrics.clients_gone += sent == MEMOS_NOT_FOUND;
+    return sent == MEMOS_OK;
+}
+
 /* Try again what found its client's queue full. */
 static void unsent_retry(struct broker *broker)
 {
@@ -192,7 +210,7 @@ static void unsent_retry(struct broker *broker)
         if (now_us(broker) - reply->since_us > UNSENT_US_MAX) {
             reply_over(reply, MEMOS_BUSY);
         } else {
-            reply_send(broker, reply);
+            broker_reply_send(broker, reply);
         }
         reply = next;
     }
@@ -249,7 +267,7 @@ static void finished_send(struct turn *turn)
     }
     while (reply) {
         struct broker_reply *next = reply->next;
-        reply_send(broker, reply);
+        broker_reply_send(broker, reply);
         reply = next;
     }
 }
@@ -260,7 +278,7 @@ static void answer_now(
     struct broker_request *rq, enum memos_status status, const struct memos_error *err)
 {
     broker_request_pack(rq, status, err);
-    reply_send(rq->broker, &rq->answer);
+    broker_reply_send(rq->broker, &rq->answer);
 }
 
 static void peer_fill(struct broker_request *rq, enum broker_door door)
@@ -276,8 +294,7 @@ static void peer_fill(struct broker_request *rq, enum broker_door door)
 
 /* A routing id that ROUTER made is nobody else's, ever. One that a client chose could be taken by
  * another one, who would then get the replies. */
-static enum memos_status session_key(
-    const struct broker_request *rq, uint64_t *out, struct memos_error *err)
+static enum memos_status connection_find(struct broker_request *rq, struct memos_error *err)
 {
     struct memos_bytes identity = memos_frames_identity(&rq->message);
     const uint8_t *bytes = identity.data;
@@ -285,7 +302,7 @@ static enum memos_status session_key(
         return memos_fail(err, MEMOS_INVALID, "a client must not choose its own routing id");
     }
     struct memos_reader reader = memos_reader_of(memos_bytes_make(bytes + 1, 4));
-    *out = (uint64_t)rq->peer.door << 32 | memos_read_u32(&reader);
+    rq->connection = (uint64_t)rq->peer.door << 32 | memos_read_u32(&reader);
     return MEMOS_OK;
 }
 
@@ -293,11 +310,6 @@ static enum memos_status session_key(
 static enum memos_status enter(struct broker_request *rq, struct memos_error *err)
 {
     struct broker *broker = rq->broker;
-    uint64_t key = 0;
-    enum memos_status status = session_key(rq, &key, err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
     if (broker->draining) {
         return memos_fail(err, MEMOS_UNAVAILABLE, "the broker is going down");
     }
@@ -306,7 +318,7 @@ static enum memos_status enter(struct broker_request *rq, struct memos_error *er
         return memos_fail(err, MEMOS_BUSY, "%zu requests of %llu bytes are waiting already",
             broker->requests_inside, (unsigned long long)broker->bytes_inside);
     }
-    status = broker_session_enter(rq, key, err);
+    enum memos_status status = broker_session_enter(rq, rq->connection, err);
     if (status == MEMOS_OK) {
         broker->requests_inside++;
         broker->bytes_inside += rq->message_bytes;
@@ -326,6 +338,21 @@ static void run_front(struct broker_request *rq)
     answer_now(rq, status, &err);
 }
 
+/* Whoever took it answers it, and lets it go. */
+static void run_kept(struct broker_request *rq)
+{
+    struct memos_error err = {0};
+    broker_request_begin(rq);
+    enum memos_status status = broker_request_convert(rq, &err);
+    if (status == MEMOS_OK) {
+        status = rq->type->front(rq, &err);
+    }
+    if (status != MEMOS_OK) {
+        rq->answer.drop = rq->type->one_way;
+        answer_now(rq, status, &err);
+    }
+}
+
 /* Send the answers that were kept back. */
 static void ready_send(struct turn *turn)
 {
@@ -335,7 +362,7 @@ static void ready_send(struct turn *turn)
     turn->ready_count = 0;
     while (reply) {
         struct broker_reply *next = reply->next;
-        reply_send(turn->broker, reply);
+        broker_reply_send(turn->broker, reply);
         reply = next;
     }
 }
@@ -402,6 +429,9 @@ static void run(struct turn *turn, struct broker_request *rq)
     case BROKER_LONG:
         gather(&turn->jobs, rq);
         break;
+    case BROKER_KEPT:
+        run_kept(rq);
+        break;
     }
 }
 
@@ -417,7 +447,7 @@ static enum memos_status open_envelope(struct broker_request *rq, struct memos_e
 static void set_deadline(struct broker_request *rq, int64_t now)
 {
     int64_t ms = rq->envelope->deadline_ms;
-    if (ms == 0 && rq->type->class != BROKER_LONG) {
+    if (ms == 0 && rq->type->class != BROKER_LONG && rq->type->class != BROKER_KEPT) {
         ms = rq->broker->config.default_deadline_ms;
     }
     rq->deadline_us = ms > 0 ? now + ms * 1000 : 0;
@@ -428,6 +458,9 @@ static void accept_message(struct turn *turn, struct broker_request *rq)
     struct memos_error err = {0};
     enum memos_status status = open_envelope(rq, &err);
     if (status == MEMOS_OK) {
+        status = connection_find(rq, &err);
+    }
+    if (status == MEMOS_OK && !broker_type_one_way(rq->envelope)) {
         status = enter(rq, &err);
     }
     if (status == MEMOS_OK) {
@@ -448,7 +481,7 @@ static void refuse_message(
 {
     rq->broker->metrics.malformed++;
     if (memos_frames_identity(&rq->message).size == 0) {
-        request_release(rq);
+        broker_request_release(rq);
         return;
     }
     if (status == MEMOS_TOO_LARGE && memos_frames_envelope(&rq->message).size > 0) {
@@ -549,6 +582,9 @@ static bool take_turn(struct turn *turn)
     if (now_us(broker) >= turn->tick_us) {
         tick(turn);
     }
+    if (now_us(broker) >= broker_work_next_us(broker->work)) {
+        broker_work_tick(broker->work);
+    }
     if (turn->publish) {
         turn->publish = broker_events_publish(broker, &broker->reader);
     }
@@ -637,7 +673,9 @@ static int timeout_of(const struct turn *turn, bool again)
     if (again) {
         return 0;
     }
-    int64_t left_ms = (turn->tick_us - now_us(turn->broker)) / 1000 + 1;
+    int64_t next_us = broker_work_next_us(turn->broker->work);
+    next_us = next_us < turn->tick_us ? next_us : turn->tick_us;
+    int64_t left_ms = (next_us - now_us(turn->broker)) / 1000 + 1;
     int timeout = turn->broker->unsent ? RETRY_MS : TICK_US / 1000;
     return left_ms < timeout ? (left_ms > 0 ? (int)left_ms : 0) : timeout;
 }
@@ -663,6 +701,7 @@ static void drain(struct turn *turn)
     struct broker *broker = turn->broker;
     int64_t until_us = now_us(broker) + broker->config.drain_ms * 1000;
     broker->draining = true;
+    broker_work_stop(broker->work);
     cancel_jobs(broker);
     bool again = take_turn(turn);
     while (broker->requests_inside > 0 && now_us(broker) < until_us) {

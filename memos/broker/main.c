@@ -1,18 +1,12 @@
 /* memosd: the broker as a program. Options, the log, signals, and telling that it is ready. */
 #include "memos/broker/broker.h"
+#include "memos/service.h"
 
 #include "proto/log.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 enum { FLAGS_MAX = 256, KEYS_MAX = 128, FLAG_NAME_BYTES = 64, LIST_BYTES_MAX = 4096 };
 enum { OPTION_HELP = 1000, OPTION_VERSION, OPTION_CONFIG, OPTION_CHECK, OPTION_READY };
@@ -89,15 +83,6 @@ static const char *joined(struct arguments *out, const struct broker_config_key 
     return strdup(value);
 }
 
-static bool ready_fd_read(const char *text, int *out)
-{
-    char *end;
-    errno = 0;
-    long value = strtol(text, &end, 10);
-    *out = (int)value;
-    return errno == 0 && *text && !*end && value >= 0 && value < 1 << 20;
-}
-
 /* -1: go on; otherwise the exit status. */
 static int arguments_read(int argc, char **argv, struct names *names, struct arguments *out)
 {
@@ -116,7 +101,7 @@ static int arguments_read(int argc, char **argv, struct names *names, struct arg
         } else if (option == OPTION_CHECK) {
             out->check = true;
         } else if (option == OPTION_READY) {
-            if (!ready_fd_read(optarg, &out->ready_fd)) {
+            if (!service_fd_parse(optarg, &out->ready_fd)) {
                 (void)fprintf(stderr, "memosd: --ready-fd takes a descriptor, not '%s'\n", optarg);
                 return MEMOS_INVALID;
             }
@@ -156,73 +141,6 @@ static enum memos_status config_make(
     return status == MEMOS_OK ? broker_config_check(config, err) : status;
 }
 
-/* systemd's notification, which is one datagram. */
-static void notify_systemd(const char *text)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    size_t size = path ? strlen(path) : 0;
-    if (size == 0 || size >= sizeof name.sun_path || (path[0] != '/' && path[0] != '@')) {
-        return;
-    }
-    memcpy(name.sun_path, path, size);
-    name.sun_path[0] = path[0] == '@' ? '\0' : path[0]; /* an abstract address */
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
-        (void)sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&name, length);
-        (void)close(fd);
-    }
-}
-
-static void notify_ready(int ready_fd)
-{
-    notify_systemd("READY=1\nSTATUS=serving\n");
-    if (ready_fd >= 0) {
-        ssize_t put = write(ready_fd, "ready\n", 6);
-        if (put != 6) {
-            memos_log(MEMOS_LOG_WARNING, memos_log_event("nobody waited for the ready line"));
-        }
-        (void)close(ready_fd);
-    }
-}
-
-static pthread_t reading; /* the thread that reads the signals */
-
-static void pass_on(int signal)
-{
-    (void)pthread_kill(reading, signal);
-}
-
-/* Block what the broker reads through a descriptor; before any thread is started. But libraries
- * (OpenBLAS) start threads when they are loaded, which block nothing: a signal that is given to one
- * of those is passed on to this thread, where it waits to be read. */
-static int signals_open(void)
-{
-    const struct sigaction passing = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
-    sigset_t set;
-    reading = pthread_self();
-    (void)sigaction(SIGTERM, &passing, NULL);
-    (void)sigaction(SIGINT, &passing, NULL);
-    (void)sigaction(SIGHUP, &passing, NULL);
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGHUP);
-    (void)signal(SIGPIPE, SIG_IGN);
-    return pthread_sigmask(SIG_BLOCK, &set, NULL) == 0
-               ? signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)
-               : -1;
-}
-
-static int fail(const struct memos_error *err)
-{
-    const char *hint = memos_status_hint(err->status);
-    (void)fprintf(
-        stderr, "memosd: %s%s%s%s\n", err->text, hint[0] ? " (" : "", hint, hint[0] ? ")" : "");
-    return (int)err->status;
-}
-
 static enum memos_status log_make(const struct broker_config *config, struct memos_error *err)
 {
     const struct memos_log_options options = {
@@ -238,7 +156,7 @@ static int serve(
     struct broker *broker = NULL;
     struct broker_options options = {
         .config = config,
-        .signal_fd = signals_open(),
+        .signal_fd = service_signals(),
         .reload = config_make,
         .self = arguments,
     };
@@ -247,12 +165,12 @@ static int serve(
         status = broker_create(&options, &broker, err);
     }
     if (status == MEMOS_OK) {
-        notify_ready(arguments->ready_fd);
+        service_ready(arguments->ready_fd);
         status = broker_run(broker, err);
-        notify_systemd("STOPPING=1\n");
+        service_notify("STOPPING=1\n");
     }
     broker_destroy(&broker);
-    return status == MEMOS_OK ? 0 : fail(err);
+    return status == MEMOS_OK ? 0 : service_fail("memosd", err);
 }
 
 int main(int argc, char **argv)
@@ -267,7 +185,7 @@ int main(int argc, char **argv)
     if (rc < 0) {
         enum memos_status status = config_make(&arguments, &config, &err);
         if (status != MEMOS_OK) {
-            rc = fail(&err);
+            rc = service_fail("memosd", &err);
         } else if (arguments.check) {
             broker_config_print(&config, stdout);
             rc = 0;

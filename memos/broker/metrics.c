@@ -1,6 +1,7 @@
 #include "memos/broker/metrics.h"
 
 #include "memos/broker/state.h"
+#include "memos/broker/work.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -167,6 +168,33 @@ static void front_metrics(struct writer *to, struct broker *broker)
     plain_metrics(to, plain, sizeof plain / sizeof plain[0]);
 }
 
+static void work_metrics(struct writer *to, struct broker *broker)
+{
+    struct broker_work_stats work;
+    broker_work_stats(broker->work, &work);
+    const struct plain plain[] = {
+        {"memos_workers", "gauge", "Workers that have announced themselves.", work.workers},
+        {"memos_worker_jobs_waiting", "gauge", "Jobs that wait for a worker.", work.waiting},
+        {"memos_worker_jobs_running", "gauge", "Jobs that a worker has.", work.running},
+        {"memos_worker_jobs_ending", "gauge", "Jobs that are answered and not over.",
+            work.lingering},
+        {"memos_worker_jobs_done_total", "counter", "Jobs answered well.", work.done},
+        {"memos_worker_jobs_failed_total", "counter", "Jobs that failed.", work.failed},
+        {"memos_worker_jobs_cancelled_total", "counter", "Jobs that were cancelled.",
+            work.cancelled},
+        {"memos_worker_jobs_lost_total", "counter", "Jobs whose worker was lost.", work.lost_tasks},
+        {"memos_worker_jobs_retried_total", "counter", "Of these, given to another worker.",
+            work.retried},
+        {"memos_workers_lost_total", "counter", "Workers that were lost.", work.lost_workers},
+        {"memos_worker_tokens_total", "counter", "Tokens passed on to clients.", work.tokens},
+        {"memos_worker_updates_refused_total", "counter",
+            "Updates of no job, or that no client can be told.", work.updates_refused},
+        {"memos_tickets_refused_total", "counter", "Requests with a ticket that were refused.",
+            work.tickets_refused},
+    };
+    plain_metrics(to, plain, sizeof plain / sizeof plain[0]);
+}
+
 static void store_metrics(struct writer *to, struct broker *broker)
 {
     struct memcube_store_stats store = {0};
@@ -245,6 +273,7 @@ enum memos_status broker_metrics_make(
     request_metrics(&to, &rq->broker->metrics);
     latency_metrics(&to, &rq->broker->metrics);
     front_metrics(&to, rq->broker);
+    work_metrics(&to, rq->broker);
     store_metrics(&to, rq->broker);
     meaning_metrics(&to, rq->broker);
     return to.status;

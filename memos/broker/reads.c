@@ -106,6 +106,27 @@ static enum memos_status cubes_make(
 
 /* ---- get ---- */
 
+/* The cubes that have these external ids; those that nobody has are left out. */
+static enum memos_status external_ids(struct broker_request *rq, struct memcube_read *read,
+    const struct memcube_space *space, const struct memos_id **out_ids, size_t *out_count,
+    struct memos_error *err)
+{
+    const struct broker_call_get *get = &rq->call.get;
+    struct memos_id *ids = memos_arena_take(&rq->work, get->external_ids_count, sizeof *ids);
+    size_t count = 0;
+    for (size_t i = 0; ids && i < get->external_ids_count; i++) {
+        enum memos_status status =
+            memcube_external_find(read, space, get->external_ids[i], &ids[count], err);
+        if (status != MEMOS_OK && status != MEMOS_NOT_FOUND) {
+            return status;
+        }
+        count += status == MEMOS_OK;
+    }
+    *out_ids = ids;
+    *out_count = count;
+    return ids ? MEMOS_OK : fail_full(err);
+}
+
 /* The ids that are asked for, however they were named. */
 static enum memos_status get_ids(struct broker_request *rq, struct memcube_read *read,
     const struct memcube_space *space, const struct memos_id **out_ids, size_t *out_count,
@@ -116,6 +137,9 @@ static enum memos_status get_ids(struct broker_request *rq, struct memcube_read 
         *out_ids = get->ids;
         *out_count = get->ids_count;
         return MEMOS_OK;
+    }
+    if (get->external_ids_count > 0) {
+        return external_ids(rq, read, space, out_ids, out_count, err);
     }
     struct memos_id *id = memos_arena_take(&rq->work, 1, sizeof *id);
     if (!id) {
@@ -163,11 +187,13 @@ enum memos_status broker_get(
     if (status == MEMOS_OK) {
         status = cubes_make(rq, count, &cubes, err);
     }
+    bool may_lack = rq->call.get.external_ids_count > 0;
     for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
-        status = get_one(rq, read, &space, &ids[i], &wanted, cubes->cubes[i], err);
-        cubes->n_cubes = status == MEMOS_OK ? i + 1 : i;
+        status = get_one(rq, read, &space, &ids[i], &wanted, cubes->cubes[cubes->n_cubes], err);
+        cubes->n_cubes += status == MEMOS_OK;
+        status = status == MEMOS_NOT_FOUND && may_lack ? MEMOS_OK : status;
     }
-    if (status == MEMOS_OK && count == 1 && wanted.payload &&
+    if (status == MEMOS_OK && !may_lack && count == 1 && wanted.payload &&
         cubes->cubes[0]->state == MEMCUBE_STATE_FORGOTTEN) {
         return memos_fail(err, MEMOS_FORGOTTEN, "the payload was destroyed; the header stays");
     }

@@ -233,7 +233,8 @@ static enum memos_status pack(
 static const char *error_text(
     const struct broker_request *rq, enum memos_status status, const char *text)
 {
-    if (status == MEMOS_NOT_FOUND && rq->viewer.data) {
+    bool about_cubes = !rq->type || rq->type->class != BROKER_KEPT;
+    if (status == MEMOS_NOT_FOUND && rq->viewer.data && about_cubes) {
         return "there is no such cube or version, or it is not yours to see";
     }
     return text;

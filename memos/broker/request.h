@@ -20,6 +20,7 @@
 struct broker;
 struct broker_type;
 struct broker_meant;
+struct broker_task;
 
 /* Where a client came in. */
 enum broker_door { BROKER_DOOR_IPC, BROKER_DOOR_TCP, BROKER_DOORS };
@@ -63,6 +64,7 @@ struct broker_reply {
     struct memos_frames frames;
     enum memos_status status;
     bool last;        /* of its request */
+    bool drop;        /* rather dropped than kept for a client that is slow */
     int64_t since_us; /* its client's queue has been full since then; 0: it has not been tried */
 };
 
@@ -74,6 +76,7 @@ struct broker_request {
     struct broker_request *session_next, *session_previous;
 
     struct broker_peer peer;
+    uint64_t connection; /* its door and routing id; 0 until it is known */
     struct memos_frames message;
     size_t message_bytes;
     struct memos_arena arena; /* the envelope, and what was converted from it */
@@ -84,6 +87,7 @@ struct broker_request {
     struct broker_access *access;
     struct memos_bytes principal;
     enum broker_right right;   /* on call.space */
+    const char *ticket_space;  /* asked with a ticket, for a job on this space; NULL */
     struct memos_bytes viewer; /* for access lists; data NULL: an administrator of the space */
 
     int64_t arrived_us, deadline_us; /* monotonic; deadline 0: none */
@@ -92,6 +96,7 @@ struct broker_request {
     bool on_front;                /* runs on the front thread, which must not be kept long */
     bool too_long;                /* it would keep it long: nothing was done, give it to a reader */
 
+    struct broker_task *task;   /* what waits for a worker, or is with one (work.h) */
     struct broker_meant *meant; /* vectors of its texts; NULL: not asked for */
 
     struct memos_arena work; /* the reply */

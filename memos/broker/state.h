@@ -16,6 +16,8 @@
 #include "proto/client.h"
 #include "retrieval/search.h"
 
+struct broker_work;
+
 enum { BROKER_SESSION_BUCKETS = 4096, BROKER_SPARE_MAX = 512 };
 
 /* A pair of sockets with one way of knowing who is there. Not open: NULL. */
@@ -58,6 +60,7 @@ struct broker {
     struct broker_events *events;
     struct broker_reader reader; /* never beside another snapshot, never while it waits */
     struct broker_metrics metrics;
+    struct broker_work *work;
     struct broker_session *sessions[BROKER_SESSION_BUCKETS];
     size_t requests_inside;
     uint64_t bytes_inside;
@@ -69,6 +72,16 @@ struct broker {
 
 /* Hand a reply (part) to the front thread. Any thread. */
 void broker_reply_push(struct broker *broker, struct broker_reply *reply);
+
+/* front.c, on the front thread: send a reply, or let it go; with the last one goes the request. */
+void broker_reply_send(struct broker *broker, struct broker_reply *reply);
+
+/* Send a part of a reply at once; takes frames. False: its client is gone, or does not take what it
+ * is sent. */
+bool broker_part_send(struct broker_request *rq, struct memos_frames *frames);
+
+/* Take a request apart, answered or not. */
+void broker_request_release(struct broker_request *rq);
 
 /* Read the grants and keys again. On the front thread; ends its snapshot. If that fails nobody but
  * the owner has any right, until it succeeds. */

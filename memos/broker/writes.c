@@ -131,6 +131,28 @@ enum memos_status broker_put(
     return status == MEMOS_OK ? outcome_reply(rq, write, &outcome, NULL, err) : status;
 }
 
+/* A worker may change for its client what it makes for it, captures and receipts. */
+static enum memos_status ticket_may(struct broker_request *rq, struct memcube_write *write,
+    const struct memos_id *id, struct memos_error *err)
+{
+    struct memcube_read *read = memcube_write_read(write);
+    struct memcube_space space;
+    struct memcube_version version;
+    if (!rq->ticket_space) {
+        return MEMOS_OK;
+    }
+    enum memos_status status = memcube_space_find(read, rq->call.space, &space, err);
+    if (status == MEMOS_OK) {
+        status = memcube_version_get(read, &space, id, 0, NULL, &version, err);
+    }
+    if (status != MEMOS_OK) {
+        return status;
+    }
+    bool may = version.kind == MEMCUBE_ACTIVATION ||
+               memos_bytes_equal(version.subtype, memos_bytes_of(BROKER_RECEIPT_SUBTYPE));
+    return may ? MEMOS_OK : memos_fail(err, MEMOS_DENIED, "a ticket is for captures and receipts");
+}
+
 enum memos_status broker_update(
     struct broker_request *rq, struct memcube_write *write, struct memos_error *err)
 {
@@ -139,6 +161,9 @@ enum memos_status broker_update(
     enum memos_status status = MEMOS_OK;
     for (size_t i = 0; i < rq->call.update.count && status == MEMOS_OK; i++) {
         status = sees_all(rq, write, &updates[i].id, 1, err);
+        if (status == MEMOS_OK) {
+            status = ticket_may(rq, write, &updates[i].id, err);
+        }
         if (status == MEMOS_OK) {
             status = sees_named(rq, write, &updates[i].draft, err);
         }

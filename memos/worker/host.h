@@ -1,6 +1,9 @@
 /* A host model that this worker runs: its files opened, its engine, what it speaks.
  *
- * Threads: the model's engine belongs to the model's own thread (run.h); everything else of a host
+ * Errors of opening: those of paramem/registry.h, kernels/kern.h (UNSUPPORTED: no such backend),
+ * paramem/model.h, paramem/engine.h; UNSUPPORTED: a chat template that was named and is not known.
+ *
+ * Threads: the model's engine belongs to the model's own thread (run.c); everything else of a host
  * is read-only after open and may be used by any thread. */
 #ifndef MEMOS_WORKER_HOST_H
 #define MEMOS_WORKER_HOST_H
@@ -30,8 +33,8 @@ struct worker_host {
     const struct paramem_tokenizer *tokenizer;
     struct paramem_chat *chat; /* NULL: the model has no template that is known: texts alone */
     struct paramem_engine *engine;
-    enum kern_dtype kv;  /* the cache's type */
-    const char *backend; /* "cpu/avx2" */
+    enum kern_dtype kv; /* the cache's type */
+    char backend[64];   /* "cpu/avx2" */
 };
 
 MEMOS_MUST_USE enum memos_status worker_host_open(const struct worker_host_options *options,

@@ -55,9 +55,10 @@ void worker_memory_destroy(struct worker_memory **memory); /* takes NULL */
 struct worker_fetch {
     struct memos_client *client; /* the thread's own */
     struct memos_bytes ticket;
-    bool same_host;               /* files named by Cube.path may be mapped */
-    int64_t deadline_us;          /* mono; 0: none */
-    const atomic_bool *cancelled; /* looked at between requests */
+    bool same_host;                 /* files named by Cube.path may be mapped */
+    int64_t deadline_us;            /* on the system's mono clock; 0: none */
+    const atomic_bool *cancelled;   /* looked at between requests */
+    const char *principal, *worker; /* for receipts; NULL: not said */
 };
 
 /* A prompt with its memory, and all that is held for it. */
@@ -65,7 +66,10 @@ struct worker_prompt {
     struct memos_arena arena; /* of what is below */
     struct paramem_ids ids;
     size_t memory_tokens;    /* the prompt up to the end of its memory; 0: it has none */
-    Memos__Receipt *receipt; /* in arena; complete after worker_memory_told */
+    Memos__Receipt *receipt; /* in arena; complete after worker_memory_told. Its id is no ticket:
+                                who has a ticket has rights */
+    const struct paramem_placed *placed; /* for the engine's request, after worker_memory_fuse */
+    size_t placed_count;
     uint64_t prepare_us, fuse_us;
     struct worker_prompt_private *own; /* captures held, cubes placed, decisions */
 };
@@ -111,10 +115,12 @@ MEMOS_MUST_USE enum memos_status worker_memory_wanted(struct worker_memory *memo
 /* On the engine's thread: read it. */
 MEMOS_MUST_USE enum memos_status worker_capture_read(
     const struct worker_host *host, struct worker_capture *capture, struct memos_error *err);
-/* On a fetch thread: check that its sources still stand, seal it, put it. CONFLICT: they do not. */
+/* On a fetch thread: check that its sources still stand, seal it, put it. *out_made points into the
+ * arena. CONFLICT: they do not stand. TOO_LARGE: the broker takes no such message. */
 MEMOS_MUST_USE enum memos_status worker_capture_put(struct worker_memory *memory,
     const struct worker_host *host, const struct worker_fetch *fetch,
-    struct worker_capture *capture, Memos__CaptureMade *out_made, struct memos_error *err);
+    struct worker_capture *capture, struct memos_arena *arena, Memos__CaptureMade *out_made,
+    struct memos_error *err);
 void worker_capture_free(struct worker_capture **capture); /* takes NULL */
 
 /* Put the receipt as a cube of its space, subtype "receipt". */
@@ -128,5 +134,8 @@ struct worker_memory_stats {
     uint64_t loaded, bytes_held, bytes_fetched, attached, refused, computed_instead;
 };
 void worker_memory_stats(struct worker_memory *memory, struct worker_memory_stats *out);
+/* The names of spaces whose captures it holds, newest first, one after the other in `out` with a
+ * NUL each; how many. */
+size_t worker_memory_warm(struct worker_memory *memory, size_t count_max, struct memos_buffer *out);
 
 #endif

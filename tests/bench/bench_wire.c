@@ -5,27 +5,19 @@
  * ipc). Rounds alternate; each figure is the median of its rounds. */
 #include "tests/bench/bench.h"
 #include "tests/bench/echo.h"
+#include "tests/bench/programs.h"
 
-#include "proto/client.h"
 #include "proto/frame.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <zmq.h>
 
 #define SPACE "bench"
 #define PAYLOAD_BYTES 1024
 #define IN_FLIGHT 128
 #define ROUNDS 5
-
-extern char **environ;
 
 /* What is asked for: one prepared envelope for each cube. */
 struct requests {
@@ -38,83 +30,7 @@ struct sizes {
     size_t cubes, pipelined, single, rollbacks;
 };
 
-/* ---- the broker ---------------------------------------------------------------------------- */
-
-enum { READY_FD = 3 };
-
-static pid_t broker_running; /* 0: none */
-
-/* A benchmark that fails leaves no broker behind. */
-static void broker_abandon(void)
-{
-    if (broker_running != 0) {
-        (void)kill(broker_running, SIGKILL);
-    }
-}
-
-/* Wait until the broker says that it listens; it closes the pipe unasked when it cannot. */
-static void broker_await(int ready_fd, const char *log)
-{
-    char word[6];
-    ssize_t got = read(ready_fd, word, sizeof word);
-    (void)close(ready_fd);
-    if (got <= 0) {
-        bench_fail("memosd did not start: %s says why", log);
-    }
-}
-
-static pid_t broker_start(const struct bench *bench, const char *address)
-{
-    const char *program = getenv("MEMOSD");
-    char data[BENCH_PATH_BYTES];
-    char log[BENCH_PATH_BYTES];
-    int ready[2];
-    pid_t pid;
-    posix_spawn_file_actions_t actions;
-
-    bench_path(bench, "store", data);
-    bench_path(bench, "memosd.log", log);
-    char *argv[] = {(char *)(program ? program : "memosd"), (char *)"--data-dir", data,
-        (char *)"--listen", (char *)address, (char *)"--ready-fd", (char *)"3", NULL};
-    if (pipe2(ready, O_CLOEXEC) != 0) {
-        bench_fail("pipe: %s", strerror(errno));
-    }
-    (void)posix_spawn_file_actions_init(&actions);
-    (void)posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    (void)posix_spawn_file_actions_adddup2(&actions, ready[1], READY_FD);
-    int error = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    if (error != 0) {
-        bench_fail(
-            "%s: %s (MEMOSD names the broker; tools/bench sets it)", argv[0], strerror(error));
-    }
-    broker_running = pid;
-    (void)atexit(broker_abandon);
-    (void)close(ready[1]);
-    broker_await(ready[0], log);
-    return pid;
-}
-
-static void broker_stop(pid_t pid)
-{
-    int status;
-
-    (void)kill(pid, SIGTERM);
-    broker_running = 0;
-    if (waitpid(pid, &status, 0) != pid || status != 0) {
-        bench_fail("memosd ended with status %#x", (unsigned)status);
-    }
-}
-
-static struct memos_message *call(struct memos_client *client, Memos__Request *request,
-    const struct memos_bytes *frames, size_t frames_count, const char *what)
-{
-    struct memos_message *reply = NULL;
-    struct memos_error err;
-
-    bench_check(memos_client_call(client, request, frames, frames_count, &reply, &err), &err, what);
-    return reply;
-}
+/* ---- what is asked for --------------------------------------------------------------------- */
 
 /* Put cubes of 1 KB in batches, and prepare a request for each. */
 static void fill(struct memos_client *client, struct requests *requests, size_t count)
@@ -145,7 +61,7 @@ static void fill(struct memos_client *client, struct requests *requests, size_t 
         put.n_drafts = BATCH;
         request.body_case = MEMOS__REQUEST__BODY_PUT;
         request.put = &put;
-        struct memos_message *reply = call(client, &request, frames, BATCH, "put");
+        struct memos_message *reply = programs_call(client, &request, frames, BATCH, "put");
         const Memos__Outcome *outcome = memos_message_reply(reply)->outcome;
         for (size_t i = 0; i < BATCH; i++) {
             memcpy(requests->ids[done + i], outcome->refs[i]->id.data, 16);
@@ -329,7 +245,7 @@ static void time_rollbacks(
         update.n_changes = 1;
         request.body_case = MEMOS__REQUEST__BODY_UPDATE;
         request.update = &update;
-        struct memos_message *reply = call(client, &request, &frame, 1, "update");
+        struct memos_message *reply = programs_call(client, &request, &frame, 1, "update");
         memos_message_free(&reply);
 
         Memos__Rollback rollback = MEMOS__ROLLBACK__INIT;
@@ -341,7 +257,7 @@ static void time_rollbacks(
         request.body_case = MEMOS__REQUEST__BODY_ROLLBACK;
         request.rollback = &rollback;
         int64_t start_ns = bench_now_ns();
-        reply = call(client, &request, NULL, 0, "rollback");
+        reply = programs_call(client, &request, NULL, 0, "rollback");
         times[i] = bench_now_ns() - start_ns;
         memos_message_free(&reply);
     }
@@ -357,19 +273,16 @@ static void time_rollbacks(
 int main(int argc, char **argv)
 {
     struct bench bench;
-    char address[BENCH_PATH_BYTES + 16], echo_address[BENCH_PATH_BYTES + 16];
-    struct memos_client *client = NULL;
+    char address[PROGRAMS_ADDRESS_BYTES], echo_address[PROGRAMS_ADDRESS_BYTES];
     struct requests requests = {0};
-    struct memos_error err;
 
     bench_begin(&bench, "bench_wire", argc, argv);
     struct sizes sizes = bench.quick ? (struct sizes){2000, 40000, 4000, 100}
                                      : (struct sizes){10000, 300000, 20000, 1000};
-    (void)snprintf(address, sizeof address, "ipc://%s/broker", bench.folder);
-    (void)snprintf(echo_address, sizeof echo_address, "ipc://%s/echo", bench.folder);
-    pid_t broker = broker_start(&bench, address);
-    struct memos_client_options options = {.address = address, .timeout_ms = 60000};
-    bench_check(memos_client_open(&options, &client, &err), &err, "connect");
+    programs_ipc(&bench, "broker", address);
+    programs_ipc(&bench, "echo", echo_address);
+    pid_t broker = programs_broker(&bench, address, NULL);
+    struct memos_client *client = programs_connect(address);
     bench_say("putting %zu cubes", sizes.cubes);
     fill(client, &requests, sizes.cubes);
     prepare(&requests, sizes.cubes);
@@ -378,7 +291,7 @@ int main(int argc, char **argv)
     bench_say("rolling back");
     time_rollbacks(&bench, client, &requests, sizes.rollbacks);
     memos_client_close(&client);
-    broker_stop(broker);
+    programs_stop(broker);
     for (size_t i = 0; i < requests.count; i++) {
         memos_buffer_free(&requests.envelopes[i]);
     }

@@ -105,6 +105,67 @@ void serving_run(struct paramem_engine *engine)
     }
 }
 
+struct paramem_engine *serving_engine_of(struct serving *f, enum kern_dtype kv, size_t pages)
+{
+    struct paramem_engine *engine = NULL;
+    struct paramem_engine_options options = {.model = &f->tiny.model,
+        .kv = kv,
+        .kv_bytes = serving_pages_bytes(f, kv, pages),
+        .sequences_max = 3,
+        .tokens_step = 64,
+        .clock = &f->clock};
+    OK(paramem_engine_create(&options, &engine, NULL));
+    return engine;
+}
+
+void serving_engine_anew(struct serving *f, enum kern_dtype kv, size_t pages)
+{
+    paramem_engine_destroy(&f->engine);
+    f->engine = serving_engine_of(f, kv, pages);
+}
+
+void serving_generate(struct paramem_engine *engine, const uint32_t *prompt, size_t count,
+    size_t tokens, struct serving_heard *out)
+{
+    memset(out, 0, sizeof *out);
+    struct paramem_request request = serving_request(prompt, count, tokens, out);
+    request.no_model_stops = true;
+    serving_submit(engine, &request);
+    serving_run(engine);
+    assert_int_equal(out->count, tokens);
+}
+
+void serving_assert_same(const struct serving_heard *a, const struct serving_heard *b)
+{
+    assert_int_equal(a->count, b->count);
+    assert_memory_equal(a->ids, b->ids, a->count * sizeof *a->ids);
+    assert_memory_equal(a->logprobs, b->logprobs, a->count * sizeof *a->logprobs);
+}
+
+void serving_capture(struct serving *f, const uint32_t *ids, size_t count, enum kern_dtype dtype,
+    struct serving_kept *out)
+{
+    struct memos_error err;
+    size_t bytes = paramem_engine_capture_bytes(f->engine, count, dtype);
+    assert_int_not_equal(bytes, 0);
+    out->ctx = f->ctx;
+    OK(kern_host_alloc(f->ctx, bytes, &out->memory, NULL));
+    memset(out->memory, 0x55, bytes);
+    if (paramem_engine_capture(f->engine, ids, count, dtype, out->memory, &out->cube, &err) !=
+        MEMOS_OK) {
+        fail_msg("%s", err.text);
+    }
+    assert_int_equal(out->cube.bytes.size, bytes);
+    paramem_kv_cube_seal(&out->cube, out->memory, f->ctx);
+    OK(paramem_kv_cube_read(out->cube.bytes, &out->cube, NULL));
+    OK(paramem_kv_cube_check(&out->cube, f->ctx, true, NULL));
+}
+
+void serving_kept_free(struct serving_kept *kept)
+{
+    kern_host_release(kept->ctx, &kept->memory);
+}
+
 /* Nobody is there, and no page is kept from the next. */
 void serving_assert_idle(const struct paramem_engine *engine)
 {

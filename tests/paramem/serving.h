@@ -43,11 +43,31 @@ size_t serving_pages_bytes(const struct serving *f, enum kern_dtype kv, size_t p
 struct paramem_engine *serving_engine(
     struct serving *f, size_t pages, size_t sequences, size_t tokens_step, bool prefix_cache);
 
+/* One whose cache has that type, three sequences and 64 tokens a step; in place of f->engine. */
+struct paramem_engine *serving_engine_of(struct serving *f, enum kern_dtype kv, size_t pages);
+void serving_engine_anew(struct serving *f, enum kern_dtype kv, size_t pages);
+
 /* Greedy, heard by `heard`. */
 struct paramem_request serving_request(
     const uint32_t *prompt, size_t count, size_t max_tokens, struct serving_heard *heard);
 uint64_t serving_submit(struct paramem_engine *engine, const struct paramem_request *request);
 void serving_run(struct paramem_engine *engine);
+
+/* `tokens` greedy tokens, whatever they are. */
+void serving_generate(struct paramem_engine *engine, const uint32_t *prompt, size_t count,
+    size_t tokens, struct serving_heard *out);
+/* The same tokens with the same log probabilities, to the bit. */
+void serving_assert_same(const struct serving_heard *a, const struct serving_heard *b);
+
+/* A capture in memory of its own, sealed and checked, made by f->engine. */
+struct serving_kept {
+    struct kern_ctx *ctx;
+    void *memory;
+    struct paramem_kv_cube cube;
+};
+void serving_capture(struct serving *f, const uint32_t *ids, size_t count, enum kern_dtype dtype,
+    struct serving_kept *out);
+void serving_kept_free(struct serving_kept *kept);
 
 /* Nobody is there, and no page is kept from the next. */
 void serving_assert_idle(const struct paramem_engine *engine);

@@ -47,37 +47,6 @@ void *__wrap_calloc(size_t count, size_t size)
 WRAP(kern_alloc)
 WRAP(kern_host_alloc)
 
-/* A capture in memory of its own. */
-struct kept {
-    struct kern_ctx *ctx;
-    void *memory;
-    struct paramem_kv_cube cube;
-};
-
-static void capture(
-    struct serving *f, const uint32_t *ids, size_t count, enum kern_dtype dtype, struct kept *out)
-{
-    struct memos_error err;
-    size_t bytes = paramem_engine_capture_bytes(f->engine, count, dtype);
-    assert_int_not_equal(bytes, 0);
-    out->ctx = f->ctx;
-    OK(kern_host_alloc(f->ctx, bytes, &out->memory, NULL));
-    memset(out->memory, 0x55, bytes);
-    if (paramem_engine_capture(f->engine, ids, count, dtype, out->memory, &out->cube, &err) !=
-        MEMOS_OK) {
-        fail_msg("%s", err.text);
-    }
-    assert_int_equal(out->cube.bytes.size, bytes);
-    paramem_kv_cube_seal(&out->cube, out->memory, f->ctx);
-    OK(paramem_kv_cube_read(out->cube.bytes, &out->cube, NULL));
-    OK(paramem_kv_cube_check(&out->cube, f->ctx, true, NULL));
-}
-
-static void kept_free(struct kept *kept)
-{
-    kern_host_release(kept->ctx, &kept->memory);
-}
-
 static struct paramem_attached attach(struct serving *f, const struct paramem_kv_cube *cube)
 {
     struct paramem_attach what = {.cube = cube};
@@ -89,43 +58,6 @@ static struct paramem_attached attach(struct serving *f, const struct paramem_kv
     return told;
 }
 
-static void generate(struct serving *f, const uint32_t *prompt, size_t count, size_t tokens,
-    struct serving_heard *out)
-{
-    memset(out, 0, sizeof *out);
-    struct paramem_request request = serving_request(prompt, count, tokens, out);
-    request.no_model_stops = true;
-    serving_submit(f->engine, &request);
-    serving_run(f->engine);
-    assert_int_equal(out->count, tokens);
-}
-
-static void assert_same(const struct serving_heard *a, const struct serving_heard *b)
-{
-    assert_int_equal(a->count, b->count);
-    assert_memory_equal(a->ids, b->ids, a->count * sizeof *a->ids);
-    assert_memory_equal(a->logprobs, b->logprobs, a->count * sizeof *a->logprobs);
-}
-
-static struct paramem_engine *engine_of(struct serving *f, enum kern_dtype kv, size_t pages)
-{
-    struct paramem_engine *engine = NULL;
-    struct paramem_engine_options options = {.model = &f->tiny.model,
-        .kv = kv,
-        .kv_bytes = serving_pages_bytes(f, kv, pages),
-        .sequences_max = 3,
-        .tokens_step = 64,
-        .clock = &f->clock};
-    OK(paramem_engine_create(&options, &engine, NULL));
-    return engine;
-}
-
-static void engine_anew(struct serving *f, enum kern_dtype kv, size_t pages)
-{
-    paramem_engine_destroy(&f->engine);
-    f->engine = engine_of(f, kv, pages);
-}
-
 /* ---- as if it had been read ----------------------------------------------------------------- */
 
 /* From memory at any address, in this engine's own type. */
@@ -135,13 +67,13 @@ static void restored_is_read(const char *backend, struct tiny_shape shape)
     uint32_t text[TEXT + 40];
     uint64_t state = 7 + shape.seed;
     struct serving f;
-    struct kept kept;
+    struct serving_kept kept;
     if (!serving_open(&f, backend, shape)) {
         return;
     }
     serving_prompt(&state, text, TEXT + 40);
-    engine_anew(&f, KERN_F32, 20);
-    capture(&f, text, TEXT, KERN_F32, &kept);
+    serving_engine_anew(&f, KERN_F32, 20);
+    serving_capture(&f, text, TEXT, KERN_F32, &kept);
     serving_assert_idle(f.engine);
     uint8_t *shifted = malloc(kept.cube.bytes.size + 8);
     memcpy(shifted + 8, kept.memory, kept.cube.bytes.size);
@@ -153,22 +85,22 @@ static void restored_is_read(const char *backend, struct tiny_shape shape)
             memos_bytes_make(far == 0 ? kept.memory : shifted + at, kept.cube.bytes.size), &cube,
             NULL));
         size_t length = TEXT - 3 + 20 * far; /* ends in the text, or after it */
-        engine_anew(&f, KERN_F32, 20);
-        generate(&f, text, length, 12, &plain);
-        engine_anew(&f, KERN_F32, 20);
+        serving_engine_anew(&f, KERN_F32, 20);
+        serving_generate(f.engine, text, length, 12, &plain);
+        serving_engine_anew(&f, KERN_F32, 20);
         struct paramem_attached told = attach(&f, &cube);
         assert_int_equal(told.tokens, TEXT / 32 * 32);
         assert_int_equal(told.found, 0);
-        generate(&f, text, length, 12, &heard);
+        serving_generate(f.engine, text, length, 12, &heard);
         assert_int_equal(heard.result.cached_tokens, (TEXT - 3) / 32 * 32);
         if (strcmp(backend, "cuda") != 0) {
-            assert_same(&plain, &heard);
+            serving_assert_same(&plain, &heard);
         }
         serving_assert_greedy(&f, text, length, &heard);
         memmove(shifted + 8, shifted + at, kept.cube.bytes.size);
     }
     free(shifted);
-    kept_free(&kept);
+    serving_kept_free(&kept);
     serving_close(&f);
 }
 
@@ -196,18 +128,18 @@ static void a_smaller_cache_rounds_once(void **unused)
     for (size_t b = 0; b < 2; b++) {
         for (size_t i = 0; i < 3; i++) {
             struct serving f;
-            struct kept kept;
+            struct serving_kept kept;
             assert_true(serving_open(&f, serving_backends[b], tiny_llama()));
-            engine_anew(&f, types[i], 20);
-            generate(&f, text, TEXT, 12, &plain);
-            engine_anew(&f, types[i], 20);
-            capture(&f, text, TEXT, KERN_F32, &kept);
-            engine_anew(&f, types[i], 20);
+            serving_engine_anew(&f, types[i], 20);
+            serving_generate(f.engine, text, TEXT, 12, &plain);
+            serving_engine_anew(&f, types[i], 20);
+            serving_capture(&f, text, TEXT, KERN_F32, &kept);
+            serving_engine_anew(&f, types[i], 20);
             attach(&f, &kept.cube);
-            generate(&f, text, TEXT, 12, &heard);
+            serving_generate(f.engine, text, TEXT, 12, &heard);
             assert_int_equal(heard.result.cached_tokens, TEXT / 32 * 32);
-            assert_same(&plain, &heard);
-            kept_free(&kept);
+            serving_assert_same(&plain, &heard);
+            serving_kept_free(&kept);
             serving_close(&f);
         }
     }
@@ -225,19 +157,19 @@ static void backends_understand_each_other(void **unused)
     for (size_t i = 0; i < SERVING_BACKENDS * SERVING_BACKENDS; i++) {
         size_t a = i / SERVING_BACKENDS, b = i % SERVING_BACKENDS;
         struct serving from, to;
-        struct kept kept;
+        struct serving_kept kept;
         if (a == b || !serving_open(&from, serving_backends[a], tiny_qwen3())) {
             continue;
         }
         if (serving_open(&to, serving_backends[b], tiny_qwen3())) {
-            engine_anew(&from, KERN_F32, 20);
-            engine_anew(&to, KERN_F32, 20);
-            capture(&from, text, TEXT, KERN_F32, &kept);
+            serving_engine_anew(&from, KERN_F32, 20);
+            serving_engine_anew(&to, KERN_F32, 20);
+            serving_capture(&from, text, TEXT, KERN_F32, &kept);
             attach(&to, &kept.cube);
-            generate(&to, text, TEXT, 30, &heard);
+            serving_generate(to.engine, text, TEXT, 30, &heard);
             assert_int_equal(heard.result.cached_tokens, TEXT / 32 * 32);
             serving_assert_greedy(&to, text, TEXT, &heard);
-            kept_free(&kept);
+            serving_kept_free(&kept);
             serving_close(&to);
             pairs++;
         }
@@ -278,22 +210,22 @@ static void rounding_is_bounded(void **unused)
         double worst = 0;
         for (uint64_t seed = 0; seed < 12; seed++) {
             struct serving f;
-            struct kept kept;
+            struct serving_kept kept;
             uint64_t state = 100 + seed;
             serving_prompt(&state, text, TEXT);
             assert_true(serving_open(&f, "cpu", seed % 2 ? tiny_llama() : tiny_qwen3()));
-            engine_anew(&f, KERN_F32, 20);
-            capture(&f, text, TEXT, types[i].dtype, &kept);
-            engine_anew(&f, KERN_F32, 20);
-            generate(&f, text, TEXT, 1, &plain);
-            engine_anew(&f, KERN_F32, 20);
+            serving_engine_anew(&f, KERN_F32, 20);
+            serving_capture(&f, text, TEXT, types[i].dtype, &kept);
+            serving_engine_anew(&f, KERN_F32, 20);
+            serving_generate(f.engine, text, TEXT, 1, &plain);
+            serving_engine_anew(&f, KERN_F32, 20);
             attach(&f, &kept.cube);
-            generate(&f, text, TEXT, 1, &heard);
+            serving_generate(f.engine, text, TEXT, 1, &heard);
             if (heard.ids[0] == plain.ids[0]) {
                 double far = fabs((double)heard.logprobs[0] - (double)plain.logprobs[0]);
                 worst = fmax(worst, far / (2 * largest_logit(&f, text)));
             }
-            kept_free(&kept);
+            serving_kept_free(&kept);
             serving_close(&f);
         }
         print_message("%s: log probabilities within %.1e of twice the largest logit (%.1e)\n",
@@ -312,14 +244,14 @@ static void common_beginnings_have_common_blocks(void **unused)
         uint32_t one[TEXT], two[TEXT];
         uint64_t state = 21;
         struct serving f;
-        struct kept kept[2];
+        struct serving_kept kept[2];
         assert_true(serving_open(&f, serving_backends[b], tiny_llama()));
-        engine_anew(&f, KERN_F32, 20);
+        serving_engine_anew(&f, KERN_F32, 20);
         serving_prompt(&state, one, TEXT);
         serving_prompt(&state, two, TEXT);
         memcpy(two, one, 70 * sizeof *one);
-        capture(&f, one, TEXT, KERN_E4M3, &kept[0]);
-        capture(&f, two, 97, KERN_E4M3, &kept[1]);
+        serving_capture(&f, one, TEXT, KERN_E4M3, &kept[0]);
+        serving_capture(&f, two, 97, KERN_E4M3, &kept[1]);
         for (size_t i = 0; i < 4; i++) {
             struct paramem_key keys[2] = {
                 paramem_kv_cube_key(&kept[0].cube, i), paramem_kv_cube_key(&kept[1].cube, i)};
@@ -328,8 +260,8 @@ static void common_beginnings_have_common_blocks(void **unused)
             assert_int_equal(same, i < 2);
             assert_int_equal(memcmp(&keys[0], &keys[1], sizeof keys[0]) == 0, i < 2);
         }
-        kept_free(&kept[0]);
-        kept_free(&kept[1]);
+        serving_kept_free(&kept[0]);
+        serving_kept_free(&kept[1]);
         serving_close(&f);
     }
 }
@@ -343,15 +275,15 @@ static void attaching_takes_what_it_can(void **unused)
     uint32_t text[TEXT];
     uint64_t state = 23;
     struct serving f;
-    struct kept kept;
+    struct serving_kept kept;
     struct paramem_attached told;
     assert_true(serving_open(&f, "cpu", tiny_llama()));
-    engine_anew(&f, KERN_F32, 20);
+    serving_engine_anew(&f, KERN_F32, 20);
     serving_prompt(&state, text, TEXT);
-    capture(&f, text, TEXT, KERN_BF16, &kept);
+    serving_capture(&f, text, TEXT, KERN_BF16, &kept);
     told = attach(&f, &kept.cube); /* capturing left it there */
     assert_int_equal(told.found, 128);
-    engine_anew(&f, KERN_F32, 20);
+    serving_engine_anew(&f, KERN_F32, 20);
     struct paramem_attach some = {.cube = &kept.cube, .tokens_max = 70};
     OK(paramem_engine_attach(f.engine, &some, &told, NULL));
     assert_int_equal(told.tokens, 64);
@@ -359,7 +291,7 @@ static void attaching_takes_what_it_can(void **unused)
     assert_int_equal(told.tokens, 128);
     assert_int_equal(told.found, 64);
     serving_assert_idle(f.engine);
-    engine_anew(&f, KERN_F32, 5); /* a request of this size takes them all */
+    serving_engine_anew(&f, KERN_F32, 5); /* a request of this size takes them all */
     memset(&heard, 0, sizeof heard);
     struct paramem_request request = serving_request(text, 60, 60, &heard);
     request.no_model_stops = true;
@@ -371,7 +303,7 @@ static void attaching_takes_what_it_can(void **unused)
     assert_int_equal(told.found, 32);
     serving_run(f.engine);
     serving_assert_greedy(&f, text, 60, &heard);
-    kept_free(&kept);
+    serving_kept_free(&kept);
     serving_close(&f);
 }
 
@@ -381,11 +313,11 @@ static void what_does_not_fit_is_refused(void **unused)
     uint32_t text[TEXT];
     uint64_t state = 25;
     struct serving f;
-    struct kept kept;
+    struct serving_kept kept;
     struct memos_error err;
     struct paramem_attached told;
     assert_true(serving_open(&f, "cpu", tiny_llama()));
-    engine_anew(&f, KERN_F32, 3);
+    serving_engine_anew(&f, KERN_F32, 3);
     serving_prompt(&state, text, TEXT);
     struct paramem_kv_cube cube;
     _Alignas(256) static uint8_t memory[1];
@@ -400,7 +332,7 @@ static void what_does_not_fit_is_refused(void **unused)
     assert_int_equal(
         paramem_engine_capture(f.engine, text, 9, KERN_F32, memory, &cube, &err), MEMOS_INVALID);
     text[3] = 5;
-    capture(&f, text, 90, KERN_F32, &kept);
+    serving_capture(&f, text, 90, KERN_F32, &kept);
     struct paramem_attach what = {.cube = &kept.cube};
     memset(f.tiny.model.info.fingerprint, 0xab, 32); /* it is another model now */
     assert_int_equal(paramem_engine_attach(f.engine, &what, &told, &err), MEMOS_STALE);
@@ -415,7 +347,7 @@ static void what_does_not_fit_is_refused(void **unused)
     paramem_engine_destroy(&f.engine);
     f.engine = serving_engine(&f, 10, 2, 32, false);
     assert_int_equal(paramem_engine_attach(f.engine, &what, &told, &err), MEMOS_INVALID);
-    kept_free(&kept);
+    serving_kept_free(&kept);
     serving_close(&f);
 }
 
@@ -427,14 +359,14 @@ static void without_memory_nothing_happens(void **unused)
     uint32_t text[TEXT];
     uint64_t state = 27;
     struct serving f;
-    struct kept kept;
+    struct serving_kept kept;
     struct paramem_attached told;
     struct memos_error err;
     enum memos_status status = MEMOS_NO_MEMORY;
     assert_true(serving_open(&f, "cpu", tiny_llama()));
-    engine_anew(&f, KERN_F32, 20);
+    serving_engine_anew(&f, KERN_F32, 20);
     serving_prompt(&state, text, TEXT);
-    capture(&f, text, TEXT, KERN_F32, &kept);
+    serving_capture(&f, text, TEXT, KERN_F32, &kept);
     uint8_t *odd = malloc(kept.cube.bytes.size + 1); /* so that it goes through the ring */
     struct paramem_kv_cube cube;
     memcpy(odd + 1, kept.memory, kept.cube.bytes.size);
@@ -442,20 +374,20 @@ static void without_memory_nothing_happens(void **unused)
     struct paramem_attach what = {.cube = &cube};
     long places = 0;
     for (; status != MEMOS_OK; places++) {
-        engine_anew(&f, KERN_F32, 20);
+        serving_engine_anew(&f, KERN_F32, 20);
         fail_at = places;
         status = paramem_engine_attach(f.engine, &what, &told, &err);
         fail_at = -1;
         assert_true(status == MEMOS_OK || status == MEMOS_NO_MEMORY);
         serving_assert_idle(f.engine);
         OK(paramem_engine_attach(f.engine, &what, &told, &err));
-        generate(&f, text, TEXT, 3, &heard);
+        serving_generate(f.engine, text, TEXT, 3, &heard);
         assert_int_equal(heard.result.cached_tokens, TEXT / 32 * 32);
         serving_assert_greedy(&f, text, TEXT, &heard);
     }
     assert_int_equal(places, 7 + 1); /* three arrays, words, numbers, the ring on both sides */
     free(odd);
-    kept_free(&kept);
+    serving_kept_free(&kept);
     serving_close(&f);
 }
 
@@ -562,7 +494,7 @@ struct world {
                                      model computed plainly, for sums on a GPU are not the same */
     uint64_t state;
     uint32_t texts[3][LENGTH_MAX];
-    struct kept cubes[CUBES];
+    struct serving_kept cubes[CUBES];
 };
 
 /* A text's beginning and something else. */
@@ -591,7 +523,7 @@ static void ask(struct world *w, uint64_t *out_cached)
         OK(paramem_engine_step(w->f.engine, &more, NULL));
     }
     if (tiny_below(&w->state, 2)) { /* while they run */
-        struct kept *kept = &w->cubes[tiny_below(&w->state, CUBES)];
+        struct serving_kept *kept = &w->cubes[tiny_below(&w->state, CUBES)];
         if (kept->memory) {
             attach(&w->f, &kept->cube);
         }
@@ -603,8 +535,8 @@ static void ask(struct world *w, uint64_t *out_cached)
         *out_cached += heard[i].result.cached_tokens;
         if (w->plain) {
             w->f.engine = w->plain;
-            generate(&w->f, prompts[i], counts[i], tokens, &plain);
-            assert_same(&plain, &heard[i]);
+            serving_generate(w->f.engine, prompts[i], counts[i], tokens, &plain);
+            serving_assert_same(&plain, &heard[i]);
             w->f.engine = busy;
         } else {
             serving_assert_greedy(&w->f, prompts[i], counts[i], &heard[i]);
@@ -614,13 +546,13 @@ static void ask(struct world *w, uint64_t *out_cached)
 
 static void keep(struct world *w)
 {
-    struct kept *kept = &w->cubes[tiny_below(&w->state, CUBES)];
+    struct serving_kept *kept = &w->cubes[tiny_below(&w->state, CUBES)];
     uint32_t ids[LENGTH_MAX];
     size_t count = prompt_make(w, ids);
     if (kept->memory) {
-        kept_free(kept);
+        serving_kept_free(kept);
     }
-    capture(&w->f, ids, count, KERN_F32, kept);
+    serving_capture(&w->f, ids, count, KERN_F32, kept);
 }
 
 static void any_order_changes_nothing(void **unused)
@@ -645,7 +577,7 @@ static void any_order_changes_nothing(void **unused)
         w.f.engine = serving_engine(&w.f, 12, 3, 48, true); /* so few that pages go */
         for (size_t i = 0; i < 150; i++) {
             size_t what = tiny_below(&w.state, 5);
-            struct kept *kept = &w.cubes[tiny_below(&w.state, CUBES)];
+            struct serving_kept *kept = &w.cubes[tiny_below(&w.state, CUBES)];
             if (what == 0) {
                 keep(&w);
             } else if (what <= 2 && kept->memory) {
@@ -657,7 +589,7 @@ static void any_order_changes_nothing(void **unused)
         serving_assert_idle(w.f.engine);
         for (size_t i = 0; i < CUBES; i++) {
             if (w.cubes[i].memory) {
-                kept_free(&w.cubes[i]);
+                serving_kept_free(&w.cubes[i]);
             }
         }
         paramem_engine_destroy(&w.plain);

@@ -288,9 +288,15 @@ static void head_ready(const struct tiny *tiny, double *head, const float *gamma
     }
 }
 
-/* One head of one row: query against the keys of rows first..last. */
-static void attend(
-    const struct tiny *tiny, const double *qkv, size_t row, size_t head, size_t first, double *out)
+static bool sees(const struct tiny_text *text, size_t window, size_t row, size_t other)
+{
+    bool near = window == 0 || text->positions[row] - text->positions[other] < window;
+    return row == other || (text->sees[row * text->count + other] && near);
+}
+
+/* One head of one row: query against the keys that it sees. */
+static void attend(const struct tiny *tiny, const struct tiny_text *text, size_t window,
+    const double *qkv, size_t row, size_t head, double *out)
 {
     const struct tiny_shape *s = &tiny->shape;
     size_t dim = s->head_dim, width = (s->heads + 2 * s->kv_heads) * dim;
@@ -298,18 +304,19 @@ static void attend(
     const double *query = qkv + row * width + head * dim;
     double *scores = calloc(row + 1, sizeof *scores), most = -INFINITY, sum = 0;
     assert_non_null(scores);
-    for (size_t t = first; t <= row; t++) {
+    for (size_t t = 0; t <= row; t++) {
         const double *key = qkv + t * width + (s->heads + group) * dim;
         for (size_t i = 0; i < dim; i++) {
             scores[t] += query[i] * key[i] / sqrt((double)dim);
         }
+        scores[t] = sees(text, window, row, t) ? scores[t] : -INFINITY;
         most = fmax(most, scores[t]);
     }
     memset(out, 0, dim * sizeof *out);
-    for (size_t t = first; t <= row; t++) {
+    for (size_t t = 0; t <= row; t++) {
         sum += exp(scores[t] - most);
     }
-    for (size_t t = first; t <= row; t++) {
+    for (size_t t = 0; t <= row; t++) {
         const double *value = qkv + t * width + (s->heads + s->kv_heads + group) * dim;
         for (size_t i = 0; i < dim; i++) {
             out[i] += exp(scores[t] - most) / sum * value[i];
@@ -318,9 +325,10 @@ static void attend(
     free(scores);
 }
 
-static void mix(const struct tiny *tiny, size_t index, double *x, size_t count)
+static void mix(const struct tiny *tiny, const struct tiny_text *text, size_t index, double *x)
 {
     const struct tiny_shape *s = &tiny->shape;
+    size_t count = text->count;
     const struct tiny_layer *layer = &tiny->host[index];
     size_t width = (s->heads + 2 * s->kv_heads) * s->head_dim;
     size_t attended = s->heads * s->head_dim;
@@ -337,13 +345,12 @@ static void mix(const struct tiny *tiny, size_t index, double *x, size_t count)
         }
         for (size_t i = 0; i < s->heads + s->kv_heads; i++) {
             const float *gamma = i < s->heads ? layer->query_norm : layer->key_norm;
-            head_ready(tiny, row + i * s->head_dim, gamma, t);
+            head_ready(tiny, row + i * s->head_dim, gamma, text->positions[t]);
         }
     }
     for (size_t t = 0; t < count; t++) {
-        size_t first = window > 0 && t + 1 > window ? t + 1 - window : 0;
         for (size_t i = 0; i < s->heads; i++) {
-            attend(tiny, qkv, t, i, first, o + i * s->head_dim);
+            attend(tiny, text, window, qkv, t, i, o + i * s->head_dim);
         }
         times(layer->out, o, s->hidden, attended, h);
         for (size_t i = 0; i < s->hidden; i++) {
@@ -373,18 +380,19 @@ static void feed(const struct tiny *tiny, size_t index, double *x)
     free(h);
 }
 
-void tiny_logits(const struct tiny *tiny, const uint32_t *ids, size_t count, double *logits)
+void tiny_logits_of(const struct tiny *tiny, const struct tiny_text *text, double *logits)
 {
     const struct tiny_shape *s = &tiny->shape;
+    size_t count = text->count;
     double *x = calloc((count + 1) * s->hidden, sizeof *x), *last = x ? x + count * s->hidden : x;
     assert_non_null(x);
     for (size_t t = 0; t < count; t++) {
         for (size_t i = 0; i < s->hidden; i++) {
-            x[t * s->hidden + i] = (double)tiny->table[ids[t] * s->hidden + i];
+            x[t * s->hidden + i] = (double)tiny->table[text->ids[t] * s->hidden + i];
         }
     }
     for (size_t i = 0; i < s->layers; i++) {
-        mix(tiny, i, x, count);
+        mix(tiny, text, i, x);
         for (size_t t = 0; t < count; t++) {
             feed(tiny, i, x + t * s->hidden);
         }
@@ -394,4 +402,19 @@ void tiny_logits(const struct tiny *tiny, const uint32_t *ids, size_t count, dou
         times(tiny->head, last, s->vocab, s->hidden, logits + t * s->vocab);
     }
     free(x);
+}
+
+void tiny_logits(const struct tiny *tiny, const uint32_t *ids, size_t count, double *logits)
+{
+    uint32_t *positions = calloc(count, sizeof *positions);
+    bool *all = malloc(count * count);
+    assert_true(positions && all);
+    memset(all, 1, count * count);
+    for (size_t i = 0; i < count; i++) {
+        positions[i] = (uint32_t)i;
+    }
+    const struct tiny_text text = {ids, positions, all, count};
+    tiny_logits_of(tiny, &text, logits);
+    free(positions);
+    free(all);
 }

@@ -6,6 +6,8 @@
 
 #include "paramem/layers.h"
 
+#include <stdbool.h>
+
 struct tiny_shape {
     size_t hidden, inner, layers, heads, kv_heads, head_dim, vocab, positions;
     size_t window; /* of every second layer */
@@ -41,6 +43,16 @@ struct tiny_shape tiny_wide(void); /* wide enough for every way that a product c
 
 /* Logits (count, vocab) after each of ids: everything from the beginning, in float64, no cache. */
 void tiny_logits(const struct tiny *tiny, const uint32_t *ids, size_t count, double *logits);
+
+/* A text that is not simply read from its beginning: token i stands at positions[i] and sees itself
+ * and, of the tokens before it in the list and less than a window before it in place, those j whose
+ * sees[i * count + j] is true. */
+struct tiny_text {
+    const uint32_t *ids, *positions;
+    const bool *sees; /* (count, count) */
+    size_t count;
+};
+void tiny_logits_of(const struct tiny *tiny, const struct tiny_text *text, double *logits);
 
 uint64_t tiny_next(uint64_t *state);
 size_t tiny_below(uint64_t *state, size_t end);

@@ -51,7 +51,8 @@ static bool option_matches(enum ctl_option option, const char *name, size_t size
 static enum ctl_option find_option(
     const struct ctl_command *command, const char *name, size_t size, bool is_letter)
 {
-    const enum ctl_option *lists[] = {ctl_global_options, command ? command->options : NULL};
+    /* a command's own first: --space may be its own, too */
+    const enum ctl_option *lists[] = {command ? command->options : NULL, ctl_global_options};
     for (size_t i = 0; i < 2; i++) {
         for (const enum ctl_option *o = lists[i]; o && *o != CTL_NONE; o++) {
             if (option_matches(*o, name, size, is_letter)) {

@@ -12,6 +12,13 @@
 #define MODEL_OPTIONS                                                                              \
     CTL_RUN_MODEL, CTL_MODEL_WEIGHTS, CTL_KV, CTL_BACKEND, CTL_THREADS, CTL_CONTEXT_TOKENS
 #define CHANGE_OPTIONS CTL_REASON, CTL_IDEMPOTENCY_KEY
+#define DRAWING_OPTIONS                                                                            \
+    CTL_MAX_TOKENS, CTL_HEAT, CTL_LIKELIEST, CTL_TOP_P, CTL_MIN_P, CTL_REPETITION, CTL_SEED,       \
+        CTL_STOP
+#define MEMORY_OPTIONS                                                                             \
+    CTL_CUBE_OF, CTL_QUERY, CTL_NO_SEARCH, CTL_HITS, CTL_BUDGET, CTL_CAPTURES, CTL_INDEPENDENT,    \
+        CTL_RECOMPUTE, CTL_KEEP_CAPTURE, CTL_RECEIPT_TO, CTL_WITH_TAG, CTL_ANY_SUBTYPE,            \
+        CTL_BY_SPEAKER, CTL_FROM_SOURCE, CTL_SINCE, CTL_UNTIL, CTL_AS_OF
 
 /* SPACE, and as many texts as go into one request. */
 enum { CLASSIFY_OPERANDS_MAX = 1 + CTL_TEXTS_MAX };
@@ -25,9 +32,9 @@ static const struct ctl_command commands[] = {
         "A broker that runs already is left as it is.",
         OPTIONS(CTL_MEMOSD, CTL_CONFIG, CTL_DATA_DIR, CTL_LISTEN, CTL_LOG_FILE), 0, 0, false,
         ctl_run_up},
-    {"down", "", "stop your broker",
+    {"down", "", "stop your broker, and the workers that were started for it",
         "Finds the broker that listens at its address, or holds the store of --data-dir; asks it "
-        "to finish (SIGTERM), and waits for it.",
+        "to finish (SIGTERM), and waits for it. Workers of `worker start` end before it.",
         OPTIONS(CTL_DATA_DIR), 0, 0, false, ctl_run_down},
     {"status", "", "what runs, as whom, and how much there is", NULL, NO_OPTIONS, 0, 0, false,
         ctl_run_status},
@@ -156,20 +163,61 @@ static const struct ctl_command commands[] = {
         OPTIONS(CTL_WEIGHTS, CTL_ENCODER_KEY, CTL_AS_QUESTION), 2, 2, false, ctl_run_encoder_embed},
     {"encoder remove", "NAME", "remove an encoder that was added", NULL, NO_OPTIONS, 1, 1, false,
         ctl_run_encoder_remove},
-    {"generate", "TEXT|@FILE|-", "let a model of this machine answer, or go on",
-        "Writes while the model does; Ctrl-C ends it. It runs in this process, without a broker. "
-        "How the model draws is what its files say, where no option says otherwise.",
-        OPTIONS(MODEL_OPTIONS, CTL_MAX_TOKENS, CTL_HEAT, CTL_LIKELIEST, CTL_TOP_P, CTL_MIN_P,
-            CTL_REPETITION, CTL_SEED, CTL_STOP, CTL_CHAT, CTL_RAW, CTL_SYSTEM, CTL_TEMPLATE,
-            CTL_NO_THINKING, CTL_LOGPROBS),
-        1, 1, false, ctl_run_generate},
+    {"generate", "TEXT|@FILE|-", "let a model answer, or go on; with --space it remembers",
+        "Writes while the model does; Ctrl-C ends it. Without --space and --worker the model runs "
+        "in "
+        "this process, without a broker. How it draws is what its files say, where no option says "
+        "otherwise.",
+        OPTIONS(CTL_MEMORY_OF, CTL_THROUGH, MODEL_OPTIONS, DRAWING_OPTIONS, CTL_CHAT, CTL_RAW,
+            CTL_SYSTEM, CTL_TEMPLATE, CTL_NO_THINKING, CTL_LOGPROBS, MEMORY_OPTIONS,
+            CTL_KEEP_RECEIPT),
+        1, 1, true, ctl_run_generate},
+    {"chat", "SPACE", "talk with a model that remembers",
+        "What is said is kept in the space as cubes, and found again in this conversation and in "
+        "others. Ctrl-C ends an answer, Ctrl-D the chat; /help lists what else can be said.",
+        OPTIONS(CTL_RUN_MODEL, CTL_SYSTEM, CTL_TEMPLATE, CTL_NO_THINKING, CTL_MYSELF,
+            DRAWING_OPTIONS, CTL_HITS, CTL_BUDGET, CTL_CAPTURES, CTL_KEEP_RECEIPT),
+        1, 1, true, ctl_run_chat},
+    {"capture", "SPACE [ID...]",
+        "keep what a model makes of cubes, to load it instead of reading them",
+        "The cubes are captured in the order in which they are named, as a prompt begins with "
+        "them. A "
+        "capture is stale as soon as one of its cubes is changed or forgotten.",
+        OPTIONS(
+            CTL_RUN_MODEL, CTL_SYSTEM, CTL_TEMPLATE, CTL_BARE, CTL_ALONE, CTL_DTYPE, CTL_REASON),
+        1, CTL_OPERANDS_MAX, true, ctl_run_capture},
+    {"receipt show", "FILE|SPACE [ID]", "show which memory an answer was made with",
+        "FILE is what `generate --receipt` wrote; SPACE ID is one that was kept.", NO_OPTIONS, 1, 2,
+        false, ctl_run_receipt_show},
+    {"receipt verify", "FILE|SPACE [ID]", "hold a receipt against the history",
+        "Every cube must have the version and the payload that the receipt names, and must have "
+        "stood when it was read. Ends with 16 (CORRUPT) if something does not match, with 7 "
+        "(FORGOTTEN) if all matches and something was forgotten since.",
+        NO_OPTIONS, 1, 2, false, ctl_run_receipt_verify},
     {"score", "FILE|-", "how likely a text is to a model, or which of several choices",
         "Perplexity, and bits per byte, which texts of different tokenizers may be compared by. "
         "With --choices the likelihood of a choice is that of its tokens after the prompt: their "
         "sum says which is chosen; the sum by byte is told beside it.",
-        OPTIONS(MODEL_OPTIONS, CTL_OVERLAP, CTL_CHOICES), 1, 1, false, ctl_run_score},
+        OPTIONS(
+            CTL_MEMORY_OF, CTL_THROUGH, MODEL_OPTIONS, CTL_OVERLAP, CTL_CHOICES, MEMORY_OPTIONS),
+        1, 1, true, ctl_run_score},
     {"tokenize", "TEXT|@FILE|-", "the tokens of a text, or the text of tokens", NULL,
         OPTIONS(CTL_RUN_MODEL, CTL_IDS, CTL_DECODE, CTL_NO_SPECIAL), 1, 1, false, ctl_run_tokenize},
+    {"worker start", "", "start a worker, which runs models for your broker",
+        "Starts memos-worker in a session of its own and waits until its models are loaded. `down` "
+        "ends it with the broker.",
+        OPTIONS(CTL_WORKER_MODEL, CTL_WORKER_NAME, CTL_MODEL_WEIGHTS, CTL_KV, CTL_BACKEND,
+            CTL_THREADS, CTL_CONTEXT_TOKENS, CTL_TEMPLATE, CTL_FOREGROUND, CTL_WORKER_PROGRAM_AT,
+            CTL_WORKER_LOG),
+        0, 0, true, ctl_run_worker_start},
+    {"worker list", "", "list the workers of the broker, their models and what they do", NULL,
+        NO_OPTIONS, 0, 0, false, ctl_run_worker_list},
+    {"worker drain", "WORKER",
+        "give a worker no more jobs: it ends when those that it has are done",
+        "WORKER is a name, or the beginning of an id.", NO_OPTIONS, 1, 1, false,
+        ctl_run_worker_drain},
+    {"worker stop", "[WORKER]", "end a worker that was started here", NULL, OPTIONS(CTL_ALL), 0, 1,
+        false, ctl_run_worker_stop},
     {"model add", "PATH", "give a host model a name",
         "PATH is a Hugging Face folder or a GGUF file, of the Llama, Mistral, Qwen2 or Qwen3 "
         "family. Its configuration and tokenizer are read to see that it will work.",

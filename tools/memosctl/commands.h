@@ -98,9 +98,17 @@ CTL_RUN(encoder_list);
 CTL_RUN(encoder_show);
 CTL_RUN(encoder_embed);
 CTL_RUN(encoder_remove);
-CTL_RUN(generate);  /* cmd_generate.c */
-CTL_RUN(score);     /* cmd_score.c */
-CTL_RUN(tokenize);  /* cmd_tokenize.c */
+CTL_RUN(generate);     /* cmd_generate.c */
+CTL_RUN(score);        /* cmd_score.c */
+CTL_RUN(tokenize);     /* cmd_tokenize.c */
+CTL_RUN(chat);         /* cmd_chat.c */
+CTL_RUN(capture);      /* cmd_capture.c */
+CTL_RUN(receipt_show); /* cmd_receipt.c */
+CTL_RUN(receipt_verify);
+CTL_RUN(worker_start); /* cmd_worker.c */
+CTL_RUN(worker_list);
+CTL_RUN(worker_drain);
+CTL_RUN(worker_stop);
 CTL_RUN(model_add); /* cmd_model.c */
 CTL_RUN(model_list);
 CTL_RUN(model_show);

@@ -75,7 +75,8 @@ static enum memos_status call_once(struct ctl *ctl, Memos__Request *request,
         memos_client_call(ctl->client, request, frames, frames_count, &reply, err);
     if (status != MEMOS_OK && reply) {
         keep_hint(ctl, memos_message_reply(reply));
-    } else if (status == MEMOS_OK && (int)memos_message_reply(reply)->body_case != want) {
+    } else if (status == MEMOS_OK && want != CTL_ANY_BODY &&
+               (int)memos_message_reply(reply)->body_case != want) {
         status =
             memos_fail(err, MEMOS_CORRUPT, "the broker's reply is of another kind (%d, not %d)",
                 (int)memos_message_reply(reply)->body_case, want);
@@ -234,6 +235,12 @@ void ctl_catch_stops(void)
 bool ctl_stopped(void)
 {
     return stopped != 0;
+}
+
+void ctl_stops_forget(void)
+{
+    stopped = 0;
+    ctl_catch_stops();
 }
 
 /* ---- talking to a person ---- */

@@ -16,6 +16,7 @@
 #include "tools/memosctl/table.h"
 
 enum { CTL_TIMEOUT_MS = 30000, CTL_TIMEOUT_LONG_MS = 3600000 };
+enum { CTL_ANY_BODY = -1 }; /* of ctl_call: whatever is answered */
 
 struct ctl {
     const struct ctl_args *args;
@@ -88,6 +89,9 @@ static inline ProtobufCBinaryData ctl_id_field(const struct memos_id *id)
  * process. */
 void ctl_catch_stops(void);
 bool ctl_stopped(void);
+
+/* The one that came is dealt with: the next is the first again. */
+void ctl_stops_forget(void);
 
 /* Ask on the terminal; true only for a yes. Without one it is a no. */
 bool ctl_ask(struct ctl *ctl, const char *question);

@@ -183,9 +183,8 @@ enum memos_status ctl_values(struct ctl *ctl, enum ctl_option option, char ***ou
     return MEMOS_OK;
 }
 
-/* "ID", "ID@3". */
-static enum memos_status parse_ref(
-    struct ctl *ctl, const char *text, Memos__Ref *out, struct memos_error *err)
+enum memos_status ctl_ref_parse(
+    struct ctl *ctl, const char *space, const char *text, Memos__Ref *out, struct memos_error *err)
 {
     const char *at = strrchr(text, '@');
     uint64_t number = 0;
@@ -198,7 +197,7 @@ static enum memos_status parse_ref(
     if (!name || !id) {
         return fail_memory(err);
     }
-    enum memos_status status = ctl_id_resolve(ctl, ctl_operand(ctl, 0), name, id, err);
+    enum memos_status status = ctl_id_resolve(ctl, space, name, id, err);
     out->id = ctl_id_field(id);
     out->number = (uint32_t)number;
     return status;
@@ -232,7 +231,8 @@ static enum memos_status make_derived(struct ctl *ctl, Memos__Draft *out, struct
     enum memos_status status = refs && out->derived_from ? MEMOS_OK : fail_memory(err);
     for (size_t i = 0; status == MEMOS_OK && i < count; i++) {
         memos__ref__init(&refs[i]);
-        status = parse_ref(ctl, ctl_args_next(ctl->args, CTL_DERIVED, &at), &refs[i], err);
+        status = ctl_ref_parse(
+            ctl, ctl_operand(ctl, 0), ctl_args_next(ctl->args, CTL_DERIVED, &at), &refs[i], err);
         if (status == MEMOS_OK && refs[i].number == 0) {
             status = fill_number(ctl, &refs[i], err);
         }

@@ -49,6 +49,11 @@ MEMOS_MUST_USE enum memos_status ctl_as_of(
 MEMOS_MUST_USE enum memos_status ctl_draft_make(
     struct ctl *ctl, Memos__Draft *out, uint32_t *out_fields, struct memos_error *err);
 
+/* A cube of a space, or a version of it: "ID", "ID@3" (without one, number 0). Its id lies in the
+ * arena. */
+MEMOS_MUST_USE enum memos_status ctl_ref_parse(
+    struct ctl *ctl, const char *space, const char *text, Memos__Ref *out, struct memos_error *err);
+
 /* The options that say which cubes. */
 MEMOS_MUST_USE enum memos_status ctl_filter_make(
     struct ctl *ctl, Memos__Filter *out, struct memos_error *err);

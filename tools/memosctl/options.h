@@ -140,7 +140,9 @@
     X(AS_QUESTION, "question", 0, NULL, "as a question, not as something that is stored")          \
     /* host models */                                                                              \
     X(RUN_MODEL, "model", 'M', "MODEL",                                                            \
-        "the model: a name, or a path (it has a slash); default: the only one that was added")     \
+        "the model: a name, or a path (it has a slash); with a worker a name, or the beginning "   \
+        "of "                                                                                      \
+        "its fingerprint; default: the only one there is")                                         \
     X(MODEL_NAME, "name", 0, "NAME", "what it is called (default: as the folder or file is)")      \
     X(COPY, "copy", 0, NULL, "copy its files; else they stay where they are")                      \
     X(MODEL_WEIGHTS, "weights", 0, "TYPE",                                                         \
@@ -184,6 +186,43 @@
     X(DECODE, "decode", 0, NULL, "TEXT is ids: print the text that they are")                      \
     X(NO_SPECIAL, "plain", 0, NULL,                                                                \
         "add no special tokens, and read none in the text; with --decode: leave them out")         \
+    /* workers, and what they remember */                                                          \
+    X(THROUGH, "worker", 0, NULL, "ask a worker, through the broker, also without --space")        \
+    X(MEMORY_OF, "space", 0, "SPACE",                                                              \
+        "ask a worker, through the broker, and let the model remember what this space holds")      \
+    X(CUBE_OF, "cube", 0, "ID[@N]",                                                                \
+        "remember this cube, before all that is found; may be repeated")                           \
+    X(QUERY, "query", 0, "TEXT", "search memory for this (default: TEXT)")                         \
+    X(NO_SEARCH, "no-search", 0, NULL, "remember nothing but what --cube names")                   \
+    X(HITS, "hits", 0, "N", "remember at most so many cubes that were found (default: 20)")        \
+    X(BUDGET, "budget", 0, "N",                                                                    \
+        "tokens that all memory may take (default: a quarter of the context)")                     \
+    X(CAPTURES, "captures", 0, "WHEN",                                                             \
+        "load what was captured: auto (where that is quicker, the default), never or always")      \
+    X(INDEPENDENT, "independent", 0, NULL,                                                         \
+        "single cubes' captures may stand for their texts, turned to their places: an "            \
+        "approximation, which the receipt tells")                                                  \
+    X(RECOMPUTE, "recompute", 0, "N",                                                              \
+        "with --independent: so many tokens of each one's beginning are computed all the same")    \
+    X(KEEP_CAPTURE, "capture", 0, NULL, "capture the prompt up to the end of its memory")          \
+    X(RECEIPT_TO, "receipt", 0, "FILE", "write what was used to this file; -: standard output")    \
+    X(KEEP_RECEIPT, "keep-receipt", 0, NULL, "keep the receipt as a cube of the space")            \
+    X(ALONE, "independent", 0, NULL, "each cube alone, to be turned to any place: approximate")    \
+    X(BARE, "raw", 0, NULL, "as before a bare text, although the model has a chat template")       \
+    X(DTYPE, "dtype", 0, "TYPE",                                                                   \
+        "keep keys and values as f32, f16, bf16 or e4m3 (default: as the worker's cache has "      \
+        "them)")                                                                                   \
+    X(MYSELF, "as", 0, "NAME", "who speaks (default: user)")                                       \
+    X(WORKER_MODEL, "model", 'M', "[NAME=]MODEL",                                                  \
+        "a model to run: a name that was added, or a path (it has a slash); may be repeated "      \
+        "(default: the only one that was added)")                                                  \
+    X(WORKER_NAME, "name", 0, "NAME", "what the worker is called (default: as its first model)")   \
+    X(FOREGROUND, "foreground", 0, NULL, "stay, with its log on standard error; Ctrl-C ends it")   \
+    X(ALL, "all", 0, NULL, "all of them")                                                          \
+    X(WORKER_PROGRAM_AT, "memos-worker", 0, "PATH",                                                \
+        "the worker's program (default: beside memosctl, else in PATH)")                           \
+    X(WORKER_LOG, "log-file", 0, "FILE",                                                           \
+        "its log (default: $XDG_STATE_HOME/memos/worker-NAME.log)")                                \
     /* the service */                                                                              \
     X(MEMOSD, "memosd", 0, "PATH",                                                                 \
         "the broker's program (default: beside memosctl, else in PATH)")                           \
