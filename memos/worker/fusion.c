@@ -332,7 +332,7 @@ void worker_fusion_find(struct worker_memory *memory, const struct worker_host *
     struct memos_error err = {0};
     bool is_new = false;
     /* of the last token logits are wanted: it is always computed */
-    f.blocks = (prompt->ids.count - 1) / KERN_PAGE_TOKENS;
+    f.blocks = prompt->ids.count > 0 ? (prompt->ids.count - 1) / KERN_PAGE_TOKENS : 0;
     if (own->captures == 1 || !own->space[0] || !own->texts.has_moment) {
         return;
     }

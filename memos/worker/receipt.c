@@ -282,6 +282,8 @@ static enum memos_status put(const struct worker_fetch *fetch, const char *space
 enum memos_status worker_receipt_put(const struct worker_fetch *fetch,
     const struct worker_prompt *prompt, struct memcube_ref *out_ref, struct memos_error *err)
 {
+    const ProtobufCBinaryData print = prompt->receipt->fingerprint;
+    char model[2 * 32 + 1];
     char subtype[] = WORKER_RECEIPT_SUBTYPE, codec[] = "application/json", name[] = "refs";
     char refs[REFS_BYTES_MAX];
     struct memos_buffer json = memos_buffer_make(JSON_BYTES_MAX);
@@ -298,7 +300,8 @@ enum memos_status worker_receipt_put(const struct worker_fetch *fetch,
     draft.subtype = subtype;
     draft.codec = codec;
     draft.frame = 1;
-    draft.model = prompt->receipt->fingerprint;
+    (void)sodium_bin2hex(model, sizeof model, print.data, print.len);
+    draft.model = (ProtobufCBinaryData){.len = 2 * print.len, .data = (uint8_t *)model};
     draft.event_us = prompt->receipt->time_us;
     draft.attributes = attributes;
     draft.n_attributes = refs[0] ? 1 : 0;
