@@ -471,8 +471,10 @@ static enum memos_status message_max(struct worker_memory *memory, const struct 
         return MEMOS_OK;
     }
     WORKER_REQUEST(request, HELLO, hello, body);
+    struct worker_fetch own = *fetch;
+    own.ticket = memos_bytes_make(NULL, 0); /* it is about the connection, not about the job */
     enum memos_status status =
-        worker_ask(fetch, &request, NULL, 0, MEMOS__REPLY__BODY_WELCOME, &message, err);
+        worker_ask(&own, &request, NULL, 0, MEMOS__REPLY__BODY_WELCOME, &message, err);
     if (status == MEMOS_OK) {
         *out = memos_message_reply(message)->welcome->message_bytes_max;
         (void)pthread_mutex_lock(&memory->lock);
@@ -567,7 +569,7 @@ static enum memos_status draft_make(
     d->draft.codec = (char *)(uintptr_t)WORKER_KV_CODEC;
     d->draft.frame = 1;
     d->draft.model =
-        (ProtobufCBinaryData){.len = 32, .data = (uint8_t *)(uintptr_t)capture->cube.fingerprint};
+        (ProtobufCBinaryData){.len = strlen(d->says.model), .data = (uint8_t *)d->says.model};
     d->draft.derived_from = d->ref_pointers;
     d->draft.n_derived_from = own->sources_count;
     d->draft.external_id = d->says.external_id;

@@ -105,6 +105,7 @@ enum memos_status worker_description_make(
     memcpy(out->external_id, "kv:", 3);
     hex(last.bytes, sizeof last.bytes, out->external_id + 3);
     tag_of(cube->fingerprint, out->tag);
+    hex(cube->fingerprint, 32, out->model);
     (void)snprintf(out->tokens, sizeof out->tokens, "%zu", cube->tokens);
     (void)snprintf(out->stride, sizeof out->stride, "%zu", stride);
     for (size_t block = stride; block <= whole; block += stride) {
@@ -121,6 +122,14 @@ enum memos_status worker_description_make(
 void worker_description_free(struct worker_description *description)
 {
     memos_buffer_free(&description->marks);
+}
+
+static bool is_of_model(const Memos__Cube *cube, const uint8_t fingerprint[32])
+{
+    char model[2 * 32 + 1];
+    hex(fingerprint, 32, model);
+    return cube->model.len == sizeof model - 1 &&
+           memcmp(cube->model.data, model, sizeof model - 1) == 0;
 }
 
 static const char *attribute(const Memos__Cube *cube, const char *name)
@@ -187,9 +196,8 @@ static bool known_read(const Memos__Cube *cube, const uint8_t fingerprint[32],
         .is_stale = cube->stale,
         .is_independent = strcmp(attribute(cube, "form"), "independent") == 0,
         .dtype = kern_dtype_of(memos_bytes_of(attribute(cube, "dtype")))};
-    return cube->kind == MEMCUBE_ACTIVATION && cube->model.len == 32 &&
-           memcmp(cube->model.data, fingerprint, 32) == 0 && worker_id_of(cube->id, &out->ref.id) &&
-           worker_hash_of(cube->payload_hash, out->hash) &&
+    return cube->kind == MEMCUBE_ACTIVATION && is_of_model(cube, fingerprint) &&
+           worker_id_of(cube->id, &out->ref.id) && worker_hash_of(cube->payload_hash, out->hash) &&
            (out->dtype == KERN_F32 || out->dtype == KERN_F16 || out->dtype == KERN_BF16 ||
                out->dtype == KERN_E4M3) &&
            number_of(attribute(cube, "tokens"), PARAMEM_KV_CUBE_TOKENS_MAX, &out->tokens) &&

@@ -1,7 +1,8 @@
 /* Which captures a space has for a model, as the store tells now.
  *
- * A capture is an activation cube of subtype "kv" with the model's fingerprint as `model`, derived
- * from the versions whose texts it is of, in their order. A lookup needs, beside the header:
+ * A capture is an activation cube of subtype "kv" with the model's fingerprint in hex as `model`,
+ * derived from the versions whose texts it is of, in their order. A lookup needs, beside the
+ * header:
  *
  *     external id   "kv:" and the hex of its last block's key (paramem/kv_cube.h): one a content
  *     tag           "kv:" and the first 16 hex digits of the fingerprint
@@ -71,7 +72,7 @@ size_t worker_known_covers(
 /* What a capture's cube says of itself. Texts are on the heap in `texts`; free with _free. */
 struct worker_description {
     char external_id[4 + 2 * PARAMEM_KEY_BYTES];
-    char tag[4 + 16];
+    char tag[4 + 16], model[2 * 32 + 1];
     char tokens[24], stride[24];
     const char *dtype;
     struct memos_buffer marks; /* with a NUL */

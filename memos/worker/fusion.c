@@ -286,7 +286,9 @@ static void find_apart(struct finding *f)
     const struct worker_layout *layout = &own->layout;
     own->apart = memos_arena_take(&f->prompt->arena, layout->placed_count, sizeof *own->apart);
     own->placed = memos_arena_take(&f->prompt->arena, layout->placed_count, sizeof *own->placed);
-    for (size_t i = 0; i < layout->placed_count && own->apart && own->placed; i++) {
+    own->placed_of = memos_arena_take(&f->prompt->arena, layout->placed_count, sizeof(void *));
+    const bool has_room = own->apart && own->placed && own->placed_of;
+    for (size_t i = 0; i < layout->placed_count && has_room; i++) {
         const struct worker_placed *placed = &layout->placed[i];
         const size_t count = placed->end - placed->body;
         const struct worker_known *known =
@@ -330,7 +332,7 @@ void worker_fusion_find(struct worker_memory *memory, const struct worker_host *
     struct memos_error err = {0};
     bool is_new = false;
     /* of the last token logits are wanted: it is always computed */
-    f.blocks = (prompt->ids.count - 1) / KERN_PAGE_TOKENS;
+    f.blocks = prompt->ids.count > 0 ? (prompt->ids.count - 1) / KERN_PAGE_TOKENS : 0;
     if (own->captures == 1 || !own->space[0] || !own->texts.has_moment) {
         return;
     }
@@ -399,6 +401,30 @@ static void attach_prefix(
     }
 }
 
+/* Where each of the independent captures goes: behind what is exact already. */
+static void place_apart(struct worker_prompt *prompt)
+{
+    struct worker_prompt_private *own = prompt->own;
+    const size_t exact = own->is_attached ? own->attached.tokens : 0;
+    for (size_t i = 0; i < own->apart_count; i++) {
+        const struct worker_part *part = &own->apart[i];
+        const size_t body = own->layout.placed[part->placed].body;
+        const size_t known = exact > body ? exact - body : 0;
+        if (known >= part->tokens) {
+            continue;
+        }
+        const size_t tokens = part->tokens - known;
+        const size_t recompute = own->recompute > known ? own->recompute - known : 0;
+        own->placed_of[prompt->placed_count] = part;
+        own->placed[prompt->placed_count++] = (struct paramem_placed){.cube = &part->kept->cube,
+            .first_in_cube = known,
+            .tokens = tokens,
+            .at = body + known,
+            .recompute = recompute < tokens ? recompute : tokens};
+    }
+    prompt->placed = own->placed;
+}
+
 void worker_memory_fuse(
     struct worker_memory *memory, const struct worker_host *host, struct worker_prompt *prompt)
 {
@@ -407,15 +433,6 @@ void worker_memory_fuse(
     if (own->prefix.kept) {
         attach_prefix(memory, host, prompt);
     }
-    for (size_t i = 0; i < own->apart_count; i++) {
-        const struct worker_part *part = &own->apart[i];
-        const size_t recompute = own->recompute < part->tokens ? own->recompute : part->tokens;
-        own->placed[i] = (struct paramem_placed){.cube = &part->kept->cube,
-            .tokens = part->tokens,
-            .at = own->layout.placed[part->placed].body,
-            .recompute = recompute};
-    }
-    prompt->placed = own->placed;
-    prompt->placed_count = own->apart_count;
+    place_apart(prompt);
     prompt->fuse_us = (uint64_t)(memory->clock.mono_us(memory->clock.self) - begin_us);
 }

@@ -57,7 +57,8 @@ struct worker_prompt_private {
     uint64_t attach_us;
     struct worker_part *apart; /* (layout.placed_count) in the arena */
     size_t apart_count;
-    struct paramem_placed *placed;
+    struct paramem_placed *placed;        /* what of them the engine is given */
+    const struct worker_part **placed_of; /* each one's part */
 };
 
 /* The costs of this model. Under the lock. */

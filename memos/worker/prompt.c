@@ -361,9 +361,6 @@ enum memos_status worker_prompt_make(const struct worker_prompt_input *input,
             out->ids = whole;
         }
     }
-    if (status == MEMOS_OK && out->ids.count == 0) {
-        status = memos_fail(err, MEMOS_INVALID, "the prompt is empty");
-    }
     if (status != MEMOS_OK) {
         free(out->ids.ids);
         *out = (struct worker_layout){0};

@@ -57,8 +57,9 @@ struct worker_prompt_input {
 };
 
 /* INVALID: neither messages nor prompt, or what the template refuses. UNSUPPORTED: no template.
- * TOO_LARGE: named cubes exceed the budget, or leave no room for prompt and answer. Free
- * out->ids.ids with free, after failure too (NULL). */
+ * TOO_LARGE: named cubes exceed the budget, or leave no room for prompt and answer. A prompt that
+ * is an empty frame gives the ids of the memory alone, which may be none. Free out->ids.ids with
+ * free, after failure too (NULL). */
 MEMOS_MUST_USE enum memos_status worker_prompt_make(const struct worker_prompt_input *input,
     struct memos_arena *arena, struct worker_notes *notes, struct worker_layout *out,
     struct memos_error *err);

@@ -124,15 +124,28 @@ enum memos_status worker_receipt_begin(const struct worker_memory *memory,
 
 /* ---- what was really taken ------------------------------------------------------------------- */
 
+/* Of the common beginning, what was taken: pages from the first placed range on are not found by
+ * what was attached. */
+static size_t prefix_taken(const struct worker_prompt *prompt, const struct paramem_result *result)
+{
+    const struct worker_prompt_private *own = prompt->own;
+    size_t tokens = own->is_attached ? own->attached.tokens : 0;
+    tokens = tokens < result->cached_tokens ? tokens : result->cached_tokens;
+    if (prompt->placed_count > 0) {
+        const size_t from = prompt->placed[0].at + prompt->placed[0].recompute;
+        const size_t exact = from / KERN_PAGE_TOKENS * KERN_PAGE_TOKENS;
+        tokens = tokens < exact ? tokens : exact;
+    }
+    return tokens;
+}
+
 static void prefix_tell(struct worker_prompt *prompt, const struct paramem_result *result)
 {
     struct worker_prompt_private *own = prompt->own;
     Memos__Receipt *receipt = prompt->receipt;
-    const size_t texts = receipt->n_items;
-    size_t tokens = own->attached.tokens;
+    const size_t texts = receipt->n_items, tokens = prefix_taken(prompt, result);
     char ref[WORKER_REF_TEXT_BYTES];
-    tokens = tokens < result->cached_tokens ? tokens : result->cached_tokens;
-    if (!own->is_attached || tokens == 0) {
+    if (tokens == 0) {
         return;
     }
     Memos__ReceiptItem *item = item_add(prompt, &own->prefix.ref, own->prefix.kept->hash);
@@ -155,32 +168,28 @@ static void prefix_tell(struct worker_prompt *prompt, const struct paramem_resul
     }
 }
 
-static void apart_tell(struct worker_prompt *prompt, const struct paramem_result *result)
+/* What is placed is never computed: it was put there for this answer, or for an earlier one with
+ * the same captures in the same places. */
+static void apart_tell(struct worker_prompt *prompt)
 {
     const struct worker_prompt_private *own = prompt->own;
     Memos__Receipt *receipt = prompt->receipt;
-    if (result->placed_tokens == 0) {
-        if (own->apart_count > 0) {
-            worker_note(&prompt->own->notes,
-                "%zu independent captures were there, and the engine read all texts",
-                own->apart_count);
+    for (size_t i = 0; i < prompt->placed_count; i++) {
+        const struct worker_part *part = own->placed_of[i];
+        const struct paramem_placed *placed = &prompt->placed[i];
+        if (placed->recompute == placed->tokens) {
+            continue;
         }
-        return;
-    }
-    for (size_t i = 0; i < own->apart_count; i++) {
-        const struct worker_part *part = &own->apart[i];
-        const struct worker_placed *placed = &own->layout.placed[part->placed];
-        const size_t recompute = own->recompute < part->tokens ? own->recompute : part->tokens;
         Memos__ReceiptItem *item = item_add(prompt, &part->ref, part->kept->hash);
         if (!item) {
             return;
         }
         item->used_as = WORKER_USED_KV_APART;
-        item->first_token = (uint32_t)(placed->body + recompute);
-        item->tokens = (uint32_t)(part->tokens - recompute);
+        item->first_token = (uint32_t)(placed->at + placed->recompute);
+        item->tokens = (uint32_t)(placed->tokens - placed->recompute);
         item->bytes = part->bytes;
         item->micros = part->load_us;
-        item->mark = (char *)(uintptr_t)placed->mark;
+        item->mark = (char *)(uintptr_t)own->layout.placed[part->placed].mark;
         item->approximate = true;
         receipt->items[part->placed]->used_as = WORKER_USED_TEXT_IN_KV;
         receipt->items[part->placed]->approximate = true;
@@ -210,7 +219,7 @@ void worker_receipt_end(const struct worker_memory *memory, struct worker_prompt
     struct worker_prompt_private *own = prompt->own;
     Memos__Receipt *receipt = prompt->receipt;
     prefix_tell(prompt, result);
-    apart_tell(prompt, result);
+    apart_tell(prompt);
     if (result->cut_tokens > 0) {
         cut_tell(prompt, result->cut_tokens);
     }
@@ -273,6 +282,8 @@ static enum memos_status put(const struct worker_fetch *fetch, const char *space
 enum memos_status worker_receipt_put(const struct worker_fetch *fetch,
     const struct worker_prompt *prompt, struct memcube_ref *out_ref, struct memos_error *err)
 {
+    const ProtobufCBinaryData print = prompt->receipt->fingerprint;
+    char model[2 * 32 + 1];
     char subtype[] = WORKER_RECEIPT_SUBTYPE, codec[] = "application/json", name[] = "refs";
     char refs[REFS_BYTES_MAX];
     struct memos_buffer json = memos_buffer_make(JSON_BYTES_MAX);
@@ -289,7 +300,8 @@ enum memos_status worker_receipt_put(const struct worker_fetch *fetch,
     draft.subtype = subtype;
     draft.codec = codec;
     draft.frame = 1;
-    draft.model = prompt->receipt->fingerprint;
+    (void)sodium_bin2hex(model, sizeof model, print.data, print.len);
+    draft.model = (ProtobufCBinaryData){.len = 2 * print.len, .data = (uint8_t *)model};
     draft.event_us = prompt->receipt->time_us;
     draft.attributes = attributes;
     draft.n_attributes = refs[0] ? 1 : 0;

@@ -238,6 +238,11 @@ void scene_run(struct scene *scene, const struct scene_wish *wish, struct scene_
     if (scene_prepare(scene, wish, out, &err) != MEMOS_OK) {
         fail_msg("%s", err.text);
     }
+    scene_finish(scene, out);
+}
+
+void scene_finish(struct scene *scene, struct scene_round *out)
+{
     struct worker_prompt *prompt = out->prompt;
     worker_memory_fuse(scene->memory, &scene->tiny.host, prompt);
     tiny_host_answer(&scene->tiny, prompt->ids.ids, prompt->ids.count, prompt->placed,
@@ -262,8 +267,13 @@ bool scene_keep(struct scene *scene, struct scene_round *round, struct memcube_r
         return false;
     }
     OK(worker_capture_read(&scene->tiny.host, capture, &err));
-    if (worker_capture_put(scene->memory, &scene->tiny.host, &scene->fetch, capture, &scene->arena,
-            &made, &err) != MEMOS_OK) {
+    const enum memos_status status = worker_capture_put(
+        scene->memory, &scene->tiny.host, &scene->fetch, capture, &scene->arena, &made, &err);
+    if (status == MEMOS_CONFLICT) {
+        worker_capture_free(&capture);
+        return false;
+    }
+    if (status != MEMOS_OK) {
         fail_msg("%s", err.text);
     }
     assert_int_equal(made.tokens, capture->ids.count);

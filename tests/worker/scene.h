@@ -57,11 +57,13 @@ struct scene_round {
 };
 enum memos_status scene_prepare(struct scene *scene, const struct scene_wish *wish,
     struct scene_round *out, struct memos_error *err);
-/* prepare, fuse, answer, told. */
+/* fuse, answer, told. */
+void scene_finish(struct scene *scene, struct scene_round *round);
+/* prepare, and all that. */
 void scene_run(struct scene *scene, const struct scene_wish *wish, struct scene_round *out);
 void scene_free(struct scene *scene, struct scene_round *round);
 
-/* Keep what the round wants kept; whether it wanted anything. */
+/* Keep what the round wants kept, unless its sources do not stand any more; whether it was kept. */
 bool scene_keep(struct scene *scene, struct scene_round *round, struct memcube_ref *out);
 
 /* Does a note of the receipt have this in it? */
