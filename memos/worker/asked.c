@@ -186,8 +186,6 @@ static enum memos_status check_score(
 {
     if (score->n_frames == 0) {
         return memos_fail(err, MEMOS_INVALID, "there is no text to score");
-    } else if (worker_asked_memory(score->memory) && score->prompt_frame == 0) {
-        return memos_fail(err, MEMOS_INVALID, "memory stands before a prompt, and there is none");
     }
     enum memos_status status =
         check_number("the number of texts", score->n_frames, MEMOS_FRAMES_MAX, err);

@@ -44,25 +44,36 @@ static enum memos_status prepare_generate(
     return status;
 }
 
-/* The prompt of a Score is that of a Generate that asks for the same memory. */
+/* The prompt of a Score is that of a Generate that asks for the same memory; without one, memory
+ * stands alone before the texts, and the first of them is what it is searched for with. */
 static enum memos_status prepare_score(
     struct worker_fetcher *fetcher, struct worker_job *job, struct memos_error *err)
 {
     const Memos__Score *score = job->asked->score;
     const struct worker_fetch fetch = fetch_of(fetcher, job);
+    struct worker_frames *frames = &job->frames;
     Memos__Generate like = MEMOS__GENERATE__INIT;
-    if (worker_asked_memory(score->memory)) {
-        like.space = score->space;
-        like.model = score->model;
-        like.prompt_frame = score->prompt_frame;
-        like.memory = score->memory;
-        enum memos_status status = worker_memory_prepare(fetcher->worker->memory, job->model->host,
-            &fetch, &like, job->frames.frames, job->frames.count, &job->prompt, err);
-        if (status != MEMOS_OK) {
-            return status;
-        }
+    if (!worker_asked_memory(score->memory)) {
+        return worker_score_prepare(job, err);
     }
-    return worker_score_prepare(job, err);
+    Memos__Memory memory = *score->memory;
+    like.space = score->space;
+    like.model = score->model;
+    like.prompt_frame = score->prompt_frame;
+    like.memory = &memory;
+    if (like.prompt_frame == 0 && frames->count == MEMOS_FRAMES_MAX) {
+        return memos_fail(err, MEMOS_TOO_LARGE, "%zu texts, and memory before each", frames->count);
+    } else if (like.prompt_frame == 0) {
+        struct memos_bytes first = worker_frame(frames, score->frames[0]);
+        frames->frames[frames->count++] = memos_bytes_of("");
+        like.prompt_frame = (uint32_t)frames->count;
+        memory.query = memory.query[0] ? memory.query : memos_arena_copy(&job->arena, first);
+    }
+    enum memos_status status =
+        memory.query ? worker_memory_prepare(fetcher->worker->memory, job->model->host, &fetch,
+                           &like, frames->frames, frames->count, &job->prompt, err)
+                     : memos_fail(err, MEMOS_NO_MEMORY, "no memory for a query");
+    return status == MEMOS_OK ? worker_score_prepare(job, err) : status;
 }
 
 static enum memos_status prepare_capture(

@@ -92,9 +92,10 @@ static enum memos_status prepare_text(const struct worker_job *job,
 {
     const Memos__Score *score = job->asked->score;
     size_t context = paramem_engine_context(host_of(job)->engine);
-    bool has_prompt = job->prompt || score->prompt_frame != 0;
+    bool has_memory = job->prompt && job->prompt->ids.count > 0;
+    bool has_prompt = has_memory || score->prompt_frame != 0;
     enum memos_status status;
-    if (job->prompt) {
+    if (has_memory) {
         status = after_ids(job, text, out, err);
     } else if (has_prompt) {
         status = after_prompt(

@@ -5,7 +5,8 @@
  * paramem_engine_score says of the whole. A window is read between two steps of what generates.
  *
  * After a prompt, the tokens of a text are those that both together have and the prompt alone has
- * not, as `memosctl score --choices` counts; after a prompt with memory, the text's own. */
+ * not, as `memosctl score --choices` counts; after a prompt with memory (or
+ * memory alone), the text's own. */
 #ifndef MEMOS_WORKER_SCORE_H
 #define MEMOS_WORKER_SCORE_H
 

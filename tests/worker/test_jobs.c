@@ -223,6 +223,22 @@ static void capture_is_kept_and_used(void **unused)
     assert_int_equal(with.reply->generated->receipt_ref->number, 1);
     stage_heard_free(&with);
     stage_heard_free(&without);
+
+    /* memory before a text that is scored */
+    uint32_t numbers[] = {1};
+    Memos__Score score = MEMOS__SCORE__INIT;
+    REQUEST(request, SCORE, score, score);
+    score.space = (char *)(uintptr_t) "home";
+    score.memory = &memory;
+    score.frames = numbers;
+    score.n_frames = 1;
+    answer = ask(stage.broker.owner, &request, "and then?");
+    if (answer.status != MEMOS_OK) {
+        fail_msg("%s", answer.reply->message);
+    }
+    assert_int_equal(answer.reply->scored->texts[0]->bytes, 9);
+    assert_int_equal(answer.reply->scored->receipt->n_items, 1);
+    answer_free(&answer);
     stage_end(&stage);
 }
 
