@@ -205,7 +205,7 @@ class Generate(ChatTest):
 
     def test_named_cubes_are_placed_and_captured(self) -> None:
         put = json.loads(self.ctl("put", "me", "Lea lives in Porto. " * 8, "--json").stdout)
-        cube = put["refs"][0]["id"]
+        cube = put["cubes"][0]["id"]
         ask = ("generate", "--space", "me", "--no-search", "--cube", cube, "Where?", "--json")
         plain = json.loads(self.ctl(*ask, "--captures", "never").stdout)
         self.assertEqual([item["id"] for item in plain["receipt"]["items"]], [cube])
@@ -236,6 +236,11 @@ class Generate(ChatTest):
         for key in ("scored", "tokens", "bytes", "context"):
             self.assertEqual(here[key], there[key], key)
         self.assertAlmostEqual(here["logprob"], there["logprob"], places=3)
+        put = json.loads(self.ctl("put", "me", "Lea lives in Porto.", "--json").stdout)
+        scored = json.loads(self.ctl("score", "--space", "me", "--no-search", "--cube",
+                                     put["cubes"][0]["id"], str(text), "--json").stdout)
+        self.assertEqual([item["id"] for item in scored["receipt"]["items"]],
+                         [put["cubes"][0]["id"]])
 
     def test_workers_are_listed_drained_and_stopped(self) -> None:
         [worker] = json.loads(self.ctl("worker", "list", "--json").stdout)["workers"]
@@ -259,21 +264,26 @@ class Faults(ChatTest):
         self.ctl("up")
         self.pid = self.worker(self.endless)
 
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
         """An answer that has begun and does not end."""
         process = subprocess.Popen(
             [MEMOSCTL, "generate", "--worker", "--raw", "a", "--max-tokens", "60000", *arguments],
-            text=True, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.assertEqual(process.stdout.read(3), "bcd")
+            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.said = b""
+        while len(self.said) < 3:
+            piece = os.read(process.stdout.fileno(), 4096)
+            self.assertTrue(piece, self.logs())
+            self.said += piece
         return process
 
-    def end(self, process: subprocess.Popen[str], code: int) -> str:
+    def end(self, process: subprocess.Popen[bytes], code: int) -> str:
         began = time.monotonic()
         said, errors = process.communicate(timeout=60 * SLOWER)
         self.assertEqual(process.returncode, code, errors)
         self.assertLess(time.monotonic() - began, 12 * SLOWER)
-        self.assertTrue(said.startswith("ef"))  # what had been said is there
-        return errors
+        self.assertTrue((self.said + said).startswith(b"bcd"))
+        self.assertTrue(said.endswith(b"\n"))
+        return errors.decode()
 
     def test_the_worker_is_killed(self) -> None:
         process = self.begin()
@@ -284,7 +294,7 @@ class Faults(ChatTest):
         self.worker(self.endless)
         self.end(self.begin_and_stop(), CANCELLED)
 
-    def begin_and_stop(self) -> subprocess.Popen[str]:
+    def begin_and_stop(self) -> subprocess.Popen[bytes]:
         process = self.begin()
         process.send_signal(signal.SIGINT)
         return process
