@@ -49,9 +49,19 @@ void paramem_bpe_finish(struct paramem_bpe *bpe)
     bpe->pairs = NULL;
 }
 
+static inline size_t place_of(const struct paramem_bpe *bpe, uint64_t key)
+{
+    return (size_t)((key * bpe->factor) >> bpe->shift);
+}
+
+void paramem_bpe_expect(const struct paramem_bpe *bpe, uint32_t left, uint32_t right)
+{
+    __builtin_prefetch(&bpe->pairs[place_of(bpe, (uint64_t)left << 32 | right)], 1);
+}
+
 static inline struct paramem_pair *pair_at(const struct paramem_bpe *bpe, uint64_t key)
 {
-    size_t mask = SIZE_MAX >> bpe->shift, place = (size_t)((key * bpe->factor) >> bpe->shift);
+    size_t mask = SIZE_MAX >> bpe->shift, place = place_of(bpe, key);
     while (bpe->pairs[place].key != key && bpe->pairs[place].key != UINT64_MAX) {
         place = (place + 1) & mask;
     }

@@ -68,6 +68,9 @@ void paramem_bpe_finish(struct paramem_bpe *bpe); /* takes a zeroed one */
 void paramem_bpe_pair(
     struct paramem_bpe *bpe, uint32_t left, uint32_t right, uint32_t rank, uint32_t made);
 
+/* That pair comes soon: its place is fetched from memory. */
+void paramem_bpe_expect(const struct paramem_bpe *bpe, uint32_t left, uint32_t right);
+
 /* Add the ids of a word (UTF-8) to the list. NO_MEMORY. */
 MEMOS_MUST_USE enum memos_status paramem_bpe_word(const struct paramem_bpe *bpe,
     struct memos_bytes word, struct paramem_bpe_room *room, struct paramem_id_list *out,

@@ -11,251 +11,121 @@
 #define TEMPLATE_MAX ((size_t)1 << 20)
 #define SPANS_MAX ((size_t)1 << 20)
 
-/* A template is known by what it says when white space and line feeds are taken out, quotes are
- * one kind and message.role is message['role']: all of `has`, nothing of `lacks`; and of what it
- * says as it is, `raw` (blanks matter there). What would change the text and is not known here is
- * among `lacks`. */
-struct known {
+/* What a template can be named, and what it then says where models differ. */
+struct family {
     const char *name;
     enum paramem_chat_form form;
-    const char *has[6], *lacks[8], *raw[3];
+    const char *system; /* its default system prompt; NULL: none */
 };
 
-static const struct known all_known[] = {
-    {"qwen3", PARAMEM_FORM_QWEN3,
-        {"multi_step_tool", "<tool_response>", "reasoning_content", "Youmaycalloneormorefunctions",
-            "loop.index0>ns.last_query_index%}"},
-        {"strftime", "documents", "vision", "clear_thinking"}, {"<|im_start|>"}},
-    {"qwen2.5", PARAMEM_FORM_QWEN25,
-        {"{%-iftools%}", "Youmaycalloneormorefunctions", "<tool_response>",
-            "message['role']=='assistant'andnotmessage.tool_calls",
-            "'<|im_start|>'+message['role']+''+message['content']+'<|im_end|>'"},
-        {"<think>", "multi_step_tool", "reasoning", "strftime", "documents"}, {"<|im_start|>"}},
+static const struct family families[] = {
+    {"chatml", PARAMEM_FORM_CHATML, NULL},
     {"smollm2", PARAMEM_FORM_CHATML,
-        {"'<|im_start|>'+message['role']+''+message['content']+'<|im_end|>",
-            "ifloop.firstandmessages[0]['role']!='system'", "ifadd_generation_prompt"},
-        {"tools", "<think>", "strftime", "namespace", "reasoning", "trim", "strip", "raise_"},
-        {"<|im_start|>system"}},
-    {"chatml", PARAMEM_FORM_CHATML,
-        {"'<|im_start|>'+message['role']+''+message['content']+'<|im_end|>",
-            "ifadd_generation_prompt"},
-        {"tools", "<think>", "strftime", "messages[0]", "reasoning", "trim", "strip", "raise_"},
-        {"<|im_start|>"}},
-    {"llama3.2", PARAMEM_FORM_LLAMA31,
-        {"tools_in_user_message", "CuttingKnowledgeDate:December2023", "strftime_now",
-            "'<|start_header_id|>'+message['role']+'<|end_header_id|>'",
-            "thismodelonlysupportssingle"},
-        {"<think>", "documents"}, {"<|eot_id|>"}},
-    {"llama3.1", PARAMEM_FORM_LLAMA31,
-        {"tools_in_user_message", "CuttingKnowledgeDate:December2023", "26Jul2024",
-            "'<|start_header_id|>'+message['role']+'<|end_header_id|>'",
-            "thismodelonlysupportssingle"},
-        {"strftime", "<think>", "documents"}, {"<|eot_id|>"}},
-    {"llama3", PARAMEM_FORM_LLAMA3,
-        {"'<|start_header_id|>'+message['role']+'<|end_header_id|>'+message['content']|trim"
-         "+'<|eot_id|>'",
-            "loop.index0==0", "bos_token+content"},
-        {"tools", "strftime", "<think>", "raise_", "messages[0]"}, {"<|start_header_id|>"}},
-    {"llama2", PARAMEM_FORM_LLAMA2,
-        {"'<<SYS>>'+system_message+'<</SYS>>'+message['content']",
-            "bos_token+'[INST]'+content.strip()+'[/INST]'", "''+content.strip()+''+eos_token"},
-        {"tools", "strftime", "not'<<SYS>>'in"}, {"[INST] ", " [/INST]"}},
-    {"mistral-v7", PARAMEM_FORM_MISTRAL7,
-        {"'[SYSTEM_PROMPT]'+message['content']+'[/SYSTEM_PROMPT]'",
-            "'[INST]'+message['content']+'[/INST]'", "''+message['content']+eos_token"},
-        {"strftime", "tools", "TOOL"}, {"[SYSTEM_PROMPT] ", "[INST] "}},
-    {"mistral-v3", PARAMEM_FORM_MISTRAL3,
-        {"[AVAILABLE_TOOLS][", "loop.lastandsystem_messageisdefined",
-            "message['content']|trim+eos_token", "user_messages[-1]", "callids",
-            "'[INST]'+system_message"},
-        {"strftime", "SYSTEM_PROMPT"}, {"[AVAILABLE_TOOLS] [", "[INST] ", "[TOOL_CALLS] ["}},
-    {"mistral-nemo", PARAMEM_FORM_NEMO,
-        {"[AVAILABLE_TOOLS][", "loop.lastandsystem_messageisdefined",
-            "{{-message['content']+eos_token", "user_messages[-1]", "callids",
-            "'[INST]'+system_message"},
-        {"strftime", "SYSTEM_PROMPT"}, {"[AVAILABLE_TOOLS][", "[TOOL_CALLS]["}},
-    {"mistral-v1", PARAMEM_FORM_MISTRAL1,
-        {"'[INST]'+system_message+''+message['content']+'[/INST]'",
-            "loop.firstandsystem_messageisdefined", "''+message['content']+eos_token"},
-        {"strftime", "tools", "SYSTEM_PROMPT", "trim"}, {" [INST] ", " [/INST]"}},
-    {"mistral-v0", PARAMEM_FORM_MISTRAL0,
-        {"'[INST]'+message['content']+'[/INST]'", "{{message['content']+eos_token}}"},
-        {"strftime", "tools", "SYSTEM_PROMPT", "system_message", "trim"}, {"[INST] ", " [/INST]"}},
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
+    {"llama2", PARAMEM_FORM_LLAMA2, NULL},
+    {"llama3", PARAMEM_FORM_LLAMA3, NULL},
+    {"llama3.1", PARAMEM_FORM_LLAMA31, NULL},
+    {"llama3.2", PARAMEM_FORM_LLAMA32, NULL},
+    {"mistral-v0", PARAMEM_FORM_MISTRAL0, NULL},
+    {"mistral-v1", PARAMEM_FORM_MISTRAL1, NULL},
+    {"mistral-v3", PARAMEM_FORM_MISTRAL3, NULL},
+    {"mistral-nemo", PARAMEM_FORM_NEMO, NULL},
+    {"mistral-v7", PARAMEM_FORM_MISTRAL7, NULL},
+    {"qwen2.5", PARAMEM_FORM_QWEN25,
+        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
+    {"qwen3", PARAMEM_FORM_QWEN3, NULL},
+    {"qwen3-instruct", PARAMEM_FORM_QWEN3_INSTRUCT, NULL},
+    {"qwen3-thinking", PARAMEM_FORM_QWEN3_THINKING, NULL},
+};
+#define FAMILIES_COUNT (sizeof families / sizeof families[0])
+
+/* Texts that are out there, by the digest of what they mean (paramem_chat_digest). Two of one
+ * family render the same, except that the first of Llama 3's begins an answer unasked.
+ * `tools/golden/make_chat.py` says where each was found. */
+static const struct {
+    const char *digest, *name;
+    bool always_prompt;
+} all_known[] = {
+    {"cde05f4f6f2cbd87a60f001782cc3931", "chatml", false},
+    {"bf5d4806bea1b8f123ffedab5d6efc28", "chatml", false},
+    {"fd504268f7d25c9b80fdd8797576770a", "llama2", false},
+    {"b017fd7a372746f374ad4b0ca60a7426", "llama3.1", false},
+    {"f5e2ab653e5774fa653545906e25036d", "llama3.2", false},
+    {"56996899431e83c6b605c772c3c45c88", "llama3", true},
+    {"e93a9d87245b95aae7db73d390b33a4f", "llama3", false},
+    {"9e353827843667513bc9f29031226ae4", "mistral-nemo", false},
+    {"7fa7b7d1720250aa4bd3f71462381bdf", "mistral-v0", false},
+    {"f4c5c26449e1b631e39d65b19355e4b2", "mistral-v1", false},
+    {"d7b641a9b4aed336f343e810767a6221", "mistral-v3", false},
+    {"c5cb0397e7ce66003c7d9d7c9735bd34", "mistral-v7", false},
+    {"eec224fe05e35f3fda5f688530a122ed", "qwen2.5", false},
+    {"df0590b041faf6cd062d17f7fac29d49", "qwen3-instruct", false},
+    {"f33aac033c2a9f781fac4ee68fc028dc", "qwen3-thinking", false},
+    {"a7686962fd750746401cc09743072492", "qwen3", false},
+    {"23b4e4553a64753aed01e7ea3bc614f0", "qwen3", false},
+    {"7d0a7f68c96416d30809c553af0582bf", "smollm2", false},
 };
 #define KNOWN_COUNT (sizeof all_known / sizeof all_known[0])
 
 /* ---- recognise ----------------------------------------------------------------------------- */
 
-/* Replace `from` at text + at, if it stands there. Returns the bytes read. */
-static size_t alias(const char *text, struct memos_buffer *out)
-{
-    static const char *const aliases[][2] = {{"message.role", "message['role']"},
-        {"message.content", "message['content']"}, {"messages[0].role", "messages[0]['role']"},
-        {"Tool call IDs", "callids"},
-        {"This model only supports single", "thismodelonlysupportssingle"}, {"\\n", ""}};
-    for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++) {
-        size_t size = strlen(aliases[i][0]);
-        if (strncmp(text, aliases[i][0], size) == 0) {
-            memos_buffer_bytes(out, aliases[i][1], strlen(aliases[i][1]));
-            return size;
-        }
-    }
-    return 0;
-}
-
-static void squeeze(const char *text, struct memos_buffer *out)
-{
-    while (*text) {
-        size_t read = alias(text, out);
-        if (read == 0) {
-            if (*text == '"') {
-                memos_buffer_u8(out, '\'');
-            } else if (!strchr(" \t\r\n", *text)) {
-                memos_buffer_u8(out, (uint8_t)*text);
-            }
-            read = 1;
-        }
-        text += read;
-    }
-    memos_buffer_u8(out, '\0');
-}
-
-static bool fits(const struct known *known, const char *squeezed, const char *text)
-{
-    bool good = true;
-    for (size_t i = 0; i < 6 && known->has[i]; i++) {
-        good = good && strstr(squeezed, known->has[i]);
-    }
-    for (size_t i = 0; i < 8 && known->lacks[i]; i++) {
-        good = good && !strstr(squeezed, known->lacks[i]);
-    }
-    for (size_t i = 0; i < 3 && known->raw[i]; i++) {
-        good = good && strstr(text, known->raw[i]);
-    }
-    return good;
-}
-
 static enum memos_status unknown(const char *what, struct memos_error *err)
 {
-    char names[160] = "";
+    char names[256] = "";
     size_t used = 0;
-    for (size_t i = 0; i < KNOWN_COUNT; i++) {
+    for (size_t i = 0; i < FAMILIES_COUNT; i++) {
         int size =
-            snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", all_known[i].name);
+            snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", families[i].name);
         used += size > 0 && (size_t)size < sizeof names - used ? (size_t)size : 0;
     }
     return memos_fail(err, MEMOS_UNSUPPORTED, "%s; name one of: %s", what, names);
 }
 
-/* The default system prompt of a template: what stands between "<|im_start|>system" with its line
- * feed and "<|im_end|>", as plain letters. NULL: none that can be read. */
-static char *default_system(const char *text)
+/* NULL: there is none of that name. */
+static const struct family *family_set(struct paramem_chat *chat, const char *name)
 {
-    static const char begin[] = "<|im_start|>system";
-    for (const char *at = text; (at = strstr(at, begin)) != NULL;) {
-        at += sizeof begin - 1;
-        size_t feed = strncmp(at, "\\n", 2) == 0 ? 2 : *at == '\n';
-        const char *stop = strstr(at, "<|im_end|>");
-        if (feed == 0 || !stop) {
-            continue;
-        }
-        at += feed;
-        size_t size = (size_t)(stop - at);
-        if (size > 0 && strcspn(at, "'\"\\{}") >= size) {
-            return strndup(at, size);
+    for (size_t i = 0; i < FAMILIES_COUNT; i++) {
+        if (strcmp(families[i].name, name) == 0) {
+            chat->name = families[i].name;
+            chat->form = families[i].form;
+            return &families[i];
         }
     }
     return NULL;
 }
 
-/* Is the same prompt said in the other place of Qwen2.5's template, where tools are? */
-static bool said_twice(const char *text, const char *system)
-{
-    size_t size = strlen(system);
-    for (const char *at = text; (at = strstr(at, system)) != NULL; at += size) {
-        if (at > text && (at[-1] == '\'' || at[-1] == '"') && at[size] == at[-1]) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What a template leaves to choose. */
-static enum memos_status choices_read(struct paramem_chat *chat, const struct known *known,
-    const char *text, const char *squeezed, struct memos_error *err)
-{
-    bool needs = known->form == PARAMEM_FORM_QWEN25 || strcmp(known->name, "smollm2") == 0;
-    if (needs) {
-        chat->system = default_system(text);
-        if (!chat->system ||
-            (known->form == PARAMEM_FORM_QWEN25 && !said_twice(text, chat->system))) {
-            return unknown("a chat template whose default system prompt cannot be read", err);
-        }
-    }
-    chat->always_prompt = !strstr(squeezed, "add_generation_prompt");
-    chat->today = strstr(squeezed, "strftime_now") != NULL;
-    if (known->form == PARAMEM_FORM_QWEN3) {
-        chat->thinks = strstr(squeezed, "'<|im_start|>assistant<think>'") != NULL;
-        if (!chat->thinks &&
-            !strstr(squeezed, "enable_thinkingisdefinedandenable_thinkingisfalse")) {
-            return unknown("a chat template of Qwen3's kind that begins answers differently", err);
-        }
-    }
-    return MEMOS_OK;
-}
-
+/* What the text means is what counts: see chat_template.c. */
 static enum memos_status recognise(
     struct paramem_chat *chat, const char *jinja, struct memos_error *err)
 {
-    struct memos_buffer squeezed = memos_buffer_make(2 * TEMPLATE_MAX);
-    const struct known *found = NULL;
+    char digest[PARAMEM_CHAT_DIGEST_BYTES];
     if (!jinja || strlen(jinja) > TEMPLATE_MAX) {
         return unknown(jinja ? "a chat template that is too large" : "no chat template", err);
+    } else if (!paramem_chat_digest(memos_bytes_of(jinja), digest, &chat->system)) {
+        return unknown("a chat template that cannot be read", err);
     }
-    squeeze(jinja, &squeezed);
-    if (squeezed.failed) {
-        memos_buffer_free(&squeezed);
-        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a chat template");
+    for (size_t i = 0; i < KNOWN_COUNT; i++) {
+        if (strcmp(all_known[i].digest, digest) == 0) {
+            memos_assert(family_set(chat, all_known[i].name));
+            chat->always_prompt = all_known[i].always_prompt;
+            return MEMOS_OK;
+        }
     }
-    const char *text = (const char *)squeezed.data;
-    for (size_t i = 0; i < KNOWN_COUNT && !found; i++) {
-        found = fits(&all_known[i], text, jinja) ? &all_known[i] : NULL;
-    }
-    enum memos_status status = MEMOS_OK;
-    if (found) {
-        chat->form = found->form;
-        chat->name = found->name;
-        status = choices_read(chat, found, jinja, text, err);
-    } else {
-        status = unknown("a chat template that is not known", err);
-    }
-    memos_buffer_free(&squeezed);
-    return status;
+    return unknown("a chat template that is not known", err);
 }
 
 /* By name: what the family's own template says by default. */
 static enum memos_status by_name(
     struct paramem_chat *chat, const char *name, struct memos_error *err)
 {
-    static const char *const systems[][2] = {
-        {"qwen2.5", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
-        {"smollm2", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"}};
-    for (size_t i = 0; i < KNOWN_COUNT; i++) {
-        if (strcmp(all_known[i].name, name) == 0) {
-            chat->form = all_known[i].form;
-            chat->name = all_known[i].name;
-        }
-    }
-    if (!chat->name) {
+    const struct family *family = family_set(chat, name);
+    if (!family) {
         return unknown("no such chat template", err);
     }
-    chat->today = strcmp(name, "llama3.2") == 0;
-    for (size_t i = 0; i < 2; i++) {
-        if (strcmp(systems[i][0], name) == 0) {
-            chat->system = strdup(systems[i][1]);
-            if (!chat->system) {
-                return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a chat template");
-            }
+    if (family->system) {
+        chat->system = strdup(family->system);
+        if (!chat->system) {
+            return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a chat template");
         }
     }
     return MEMOS_OK;
@@ -473,6 +343,7 @@ static void render_form(struct paramem_render *render)
         paramem_render_llama3(render);
         break;
     case PARAMEM_FORM_LLAMA31:
+    case PARAMEM_FORM_LLAMA32:
         paramem_render_llama31(render);
         break;
     case PARAMEM_FORM_MISTRAL0:
@@ -488,6 +359,8 @@ static void render_form(struct paramem_render *render)
         paramem_render_qwen25(render);
         break;
     case PARAMEM_FORM_QWEN3:
+    case PARAMEM_FORM_QWEN3_INSTRUCT:
+    case PARAMEM_FORM_QWEN3_THINKING:
         paramem_render_qwen3(render);
         break;
     }

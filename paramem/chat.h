@@ -2,9 +2,10 @@
  * recognised by what their Jinja text says and rendered exactly as transformers'
  * apply_chat_template renders them. No Jinja is run.
  *
- * Known: chatml, llama2, llama3 (3 and 3.1 and later, with tools), mistral (its versions, with
- * tools), qwen2.5 and qwen3 (with tools and thinking), smollm. An unknown template is UNSUPPORTED
- * with the way to name one.
+ * Known: chatml, llama2, llama3 (3 and 3.1 to 3.3, with tools), mistral (its versions, with tools),
+ * qwen2.5 and qwen3 (with tools and thinking), smollm2: the texts that are published, however they
+ * are spelled (chat_template.c). Any other, also one with a word changed, is UNSUPPORTED with what
+ * can be named instead.
  *
  * Threads: no shared state. */
 #ifndef PARAMEM_CHAT_H

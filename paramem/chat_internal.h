@@ -9,6 +9,7 @@ enum paramem_chat_form {
     PARAMEM_FORM_LLAMA2,
     PARAMEM_FORM_LLAMA3,
     PARAMEM_FORM_LLAMA31,
+    PARAMEM_FORM_LLAMA32,  /* the date is today's */
     PARAMEM_FORM_MISTRAL0, /* of 7B v0.2: no system, no blanks around */
     PARAMEM_FORM_MISTRAL1,
     PARAMEM_FORM_MISTRAL3, /* with tools, for SentencePiece */
@@ -16,6 +17,8 @@ enum paramem_chat_form {
     PARAMEM_FORM_MISTRAL7,
     PARAMEM_FORM_QWEN25,
     PARAMEM_FORM_QWEN3,
+    PARAMEM_FORM_QWEN3_INSTRUCT, /* knows of no thoughts */
+    PARAMEM_FORM_QWEN3_THINKING, /* begins its answers with <think> */
 };
 
 struct paramem_chat {
@@ -24,9 +27,14 @@ struct paramem_chat {
     char *system; /* what is said when no system message begins; NULL: nothing */
     char *bos, *eos;
     bool always_prompt; /* llama3: the answer is begun in any case */
-    bool thinks;        /* qwen3: the answer is begun with <think> */
-    bool today;         /* llama3.1: the date is today's */
 };
+
+/* The digest of what a template's text means (chat_template.c), in hexadecimal letters. A default
+ * system prompt of ChatML's form does not enter: *out_system gets it (the caller's to free), or
+ * NULL. False: a text that cannot be read, or no memory; *out_system is as it was. */
+#define PARAMEM_CHAT_DIGEST_BYTES 33
+bool paramem_chat_digest(
+    struct memos_bytes jinja, char out_hex[PARAMEM_CHAT_DIGEST_BYTES], char **out_system);
 
 /* A conversation on its way to a text. The first failure stays. */
 struct paramem_render {

@@ -111,7 +111,7 @@ static void date_put(struct paramem_render *render)
     if (render->options->date) {
         paramem_render_put(render, render->options->date);
         return;
-    } else if (render->chat->today) {
+    } else if (render->chat->form == PARAMEM_FORM_LLAMA32) {
         struct memos_clock clock = memos_clock_system();
         time_t now = (time_t)(clock.wall_us(clock.self) / 1000000);
         struct tm local = {0};

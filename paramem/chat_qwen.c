@@ -217,11 +217,14 @@ static void qwen3_answer(struct paramem_render *render, size_t i, size_t query)
     const json_t *message = json_array_get(render->messages, i);
     const json_t *calls = json_object_get(message, "tool_calls"), *call;
     struct memos_bytes content = content_of(message);
-    struct memos_bytes thoughts = thoughts_of(message, &content);
+    struct memos_bytes thoughts = render->chat->form == PARAMEM_FORM_QWEN3_INSTRUCT
+                                      ? memos_bytes_make("", 0)
+                                      : thoughts_of(message, &content);
     bool last = i + 1 == json_array_size(render->messages);
     size_t index;
     paramem_render_put(render, "<|im_start|>assistant\n");
-    if (i > query && (last || thoughts.size > 0)) {
+    if (i > query && (last || thoughts.size > 0) &&
+        render->chat->form != PARAMEM_FORM_QWEN3_INSTRUCT) {
         paramem_render_put(render, "<think>\n");
         paramem_render_plain(render, paramem_strip_lines(thoughts, true, true));
         paramem_render_put(render, "\n</think>\n\n");
@@ -280,8 +283,9 @@ void paramem_render_qwen3(struct paramem_render *render)
     }
     if (render->options->generation_prompt) {
         paramem_render_put(render, "<|im_start|>assistant\n");
-        paramem_render_put(render, render->chat->thinks ? "<think>\n" : "");
-        if (render->options->no_thinking && !render->chat->thinks) {
+        if (render->chat->form == PARAMEM_FORM_QWEN3_THINKING) {
+            paramem_render_put(render, "<think>\n");
+        } else if (render->chat->form == PARAMEM_FORM_QWEN3 && render->options->no_thinking) {
             paramem_render_put(render, "<think>\n\n</think>\n\n");
         }
     }

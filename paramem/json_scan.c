@@ -9,7 +9,7 @@
 struct paramem_scan paramem_scan_of(struct memos_bytes bytes)
 {
     const char *at = bytes.data ? bytes.data : "";
-    return (struct paramem_scan){at, at + bytes.size, false};
+    return (struct paramem_scan){.at = at, .end = at + bytes.size};
 }
 
 static void fail(struct paramem_scan *scan)
@@ -20,7 +20,7 @@ static void fail(struct paramem_scan *scan)
 
 char paramem_scan_peek(struct paramem_scan *scan)
 {
-    while (scan->at < scan->end &&
+    while (scan->at < scan->end && (uint8_t)*scan->at <= ' ' &&
            (*scan->at == ' ' || *scan->at == '\n' || *scan->at == '\r' || *scan->at == '\t')) {
         scan->at++;
     }
@@ -155,8 +155,10 @@ struct memos_bytes paramem_scan_skip(struct paramem_scan *scan)
     size_t depth = 0;
     (void)paramem_scan_peek(scan);
     const char *begin = scan->at;
+    size_t commas = 0, values = 0; /* right within it */
     do {
         char c = paramem_scan_peek(scan);
+        values += depth == 1 && c != ']' && c != '}';
         if (scan->at == scan->end) {
             fail(scan);
         } else if (c == '"') {
@@ -174,6 +176,7 @@ struct memos_bytes paramem_scan_skip(struct paramem_scan *scan)
             scan->at++;
             depth--;
         } else if (depth > 0 && (c == ',' || c == ':')) {
+            commas += depth == 1 && c == ',';
             scan->at++;
         } else {
             const char *word = scan->at;
@@ -185,6 +188,7 @@ struct memos_bytes paramem_scan_skip(struct paramem_scan *scan)
             }
         }
     } while (depth > 0 && !scan->failed);
+    scan->items = values > 0 ? commas + 1 : 0;
     return scan->failed ? memos_bytes_make(NULL, 0)
                         : memos_bytes_make(begin, (size_t)(scan->at - begin));
 }

@@ -12,6 +12,7 @@
 struct paramem_scan {
     const char *at, *end;
     bool failed;
+    size_t items; /* of the array or object that was skipped last; 0: it was empty, or neither */
 };
 
 /* bytes must be well-formed UTF-8 (NUL allowed: JSON refuses it here). */

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AT_ONCE 64 /* tokens whose places are fetched together */
+
 static uint64_t fold(uint64_t a, uint64_t b)
 {
     __extension__ unsigned __int128 product = (unsigned __int128)a * b;
@@ -54,11 +56,11 @@ bool paramem_lexicon_keep(
 
 /* Where the key lies, or where it would. A place holds the upper half of the hash, too, so that
  * tokens that only share the place are not looked at. */
-static uint64_t *place_of(const struct paramem_lexicon *lexicon, struct memos_bytes key,
-    uint32_t plain, uint64_t *out_tag)
+static uint64_t *place_of(
+    const struct paramem_lexicon *lexicon, struct memos_bytes key, uint32_t plain, uint64_t hash)
 {
     size_t mask = SIZE_MAX >> lexicon->shift;
-    uint64_t hash = paramem_hash(lexicon->seed, key), tag = hash << 32;
+    uint64_t tag = hash << 32;
     size_t place = (size_t)(hash >> lexicon->shift);
     for (; lexicon->places[place] != 0; place = (place + 1) & mask) {
         uint64_t there = lexicon->places[place];
@@ -71,7 +73,6 @@ static uint64_t *place_of(const struct paramem_lexicon *lexicon, struct memos_by
             break;
         }
     }
-    *out_tag = tag;
     return &lexicon->places[place];
 }
 
@@ -112,6 +113,55 @@ static enum memos_status tables_make(
     return MEMOS_OK;
 }
 
+/* An entry's token, without its place. */
+static enum memos_status token_make(struct paramem_lexicon *lexicon,
+    const struct paramem_entry *entry, bool bytes, struct memos_error *err)
+{
+    struct paramem_lexicon_token *token = &lexicon->tokens[entry->id];
+    if (token->flags) {
+        return memos_fail(err, MEMOS_CORRUPT, "two tokens have the id %u", entry->id);
+    }
+    token->written = token->key = entry->written;
+    token->flags = PARAMEM_TOKEN_THERE | PARAMEM_TOKEN_OF_MODEL;
+    if (bytes && !token_keyed(lexicon, token)) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a vocabulary");
+    }
+    token->shown = token->key;
+    return MEMOS_OK;
+}
+
+static enum memos_status token_place(
+    struct paramem_lexicon *lexicon, uint32_t id, uint64_t hash, struct memos_error *err)
+{
+    const struct paramem_lexicon_token *token = &lexicon->tokens[id];
+    uint64_t *place = place_of(lexicon, paramem_lexicon_view(lexicon, token->key),
+        token->flags & PARAMEM_TOKEN_PLAIN, hash);
+    if (*place != 0) {
+        return memos_fail(err, MEMOS_CORRUPT, "tokens %u and %u are written in the same way",
+            (uint32_t)*place - 1, id);
+    }
+    *place = hash << 32 | (id + 1);
+    return MEMOS_OK;
+}
+
+/* Tokens of some entries: places are on their way from memory while the next keys are made. */
+static enum memos_status tokens_make(struct paramem_lexicon *lexicon,
+    const struct paramem_entry *entries, size_t count, bool bytes, struct memos_error *err)
+{
+    uint64_t hashes[AT_ONCE];
+    enum memos_status status = MEMOS_OK;
+    for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
+        status = token_make(lexicon, &entries[i], bytes, err);
+        hashes[i] = paramem_hash(
+            lexicon->seed, paramem_lexicon_view(lexicon, lexicon->tokens[entries[i].id].key));
+        __builtin_prefetch(&lexicon->places[hashes[i] >> lexicon->shift], 1);
+    }
+    for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
+        status = token_place(lexicon, entries[i].id, hashes[i], err);
+    }
+    return status;
+}
+
 enum memos_status paramem_lexicon_build(struct paramem_lexicon *lexicon,
     const struct paramem_entry *entries, size_t count, bool bytes, struct memos_error *err)
 {
@@ -123,25 +173,9 @@ enum memos_status paramem_lexicon_build(struct paramem_lexicon *lexicon,
         return memos_fail(err, MEMOS_CORRUPT, "%zu tokens, but ids up to %zu", count, ids_end - 1);
     }
     enum memos_status status = tables_make(lexicon, count, ids_end, err);
-    for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
-        struct paramem_lexicon_token *token = &lexicon->tokens[entries[i].id];
-        if (token->flags) {
-            return memos_fail(err, MEMOS_CORRUPT, "two tokens have the id %u", entries[i].id);
-        }
-        token->written = token->key = entries[i].written;
-        token->flags = PARAMEM_TOKEN_THERE | PARAMEM_TOKEN_OF_MODEL;
-        if (bytes && !token_keyed(lexicon, token)) {
-            return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a vocabulary");
-        }
-        token->shown = token->key;
-        uint64_t tag;
-        uint64_t *place = place_of(lexicon, paramem_lexicon_view(lexicon, token->key),
-            token->flags & PARAMEM_TOKEN_PLAIN, &tag);
-        if (*place != 0) {
-            return memos_fail(err, MEMOS_CORRUPT, "tokens %u and %u are written in the same way",
-                (uint32_t)*place - 1, entries[i].id);
-        }
-        *place = tag | (entries[i].id + 1);
+    for (size_t i = 0; i < count && status == MEMOS_OK; i += AT_ONCE) {
+        status = tokens_make(
+            lexicon, entries + i, count - i < AT_ONCE ? count - i : AT_ONCE, bytes, err);
     }
     return status;
 }
@@ -178,9 +212,36 @@ enum memos_status paramem_lexicon_name(struct paramem_lexicon *lexicon, uint32_t
 uint32_t paramem_lexicon_find(
     const struct paramem_lexicon *lexicon, struct memos_bytes key, bool plain)
 {
-    uint64_t tag;
-    uint32_t found = (uint32_t)*place_of(lexicon, key, plain ? PARAMEM_TOKEN_PLAIN : 0, &tag);
+    uint32_t found = (uint32_t)*place_of(
+        lexicon, key, plain ? PARAMEM_TOKEN_PLAIN : 0, paramem_hash(lexicon->seed, key));
     return found == 0 ? PARAMEM_TOKEN_NONE : found - 1;
+}
+
+/* Most keys lie in the first place that their hash names, so that this is what is fetched. */
+void paramem_lexicon_find_all(const struct paramem_lexicon *lexicon, const uint8_t *keys,
+    struct paramem_lexicon_query *queries, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        queries[i].hash = paramem_hash(
+            lexicon->seed, memos_bytes_make(keys + queries[i].key.at, queries[i].key.size));
+        __builtin_prefetch(&lexicon->places[queries[i].hash >> lexicon->shift]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t there = lexicon->places[queries[i].hash >> lexicon->shift];
+        __builtin_prefetch(&lexicon->tokens[there ? (uint32_t)there - 1 : 0]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t there = lexicon->places[queries[i].hash >> lexicon->shift];
+        const struct paramem_lexicon_token *token =
+            &lexicon->tokens[there ? (uint32_t)there - 1 : 0];
+        __builtin_prefetch(lexicon->pool.data + token->key.at);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct memos_bytes key = memos_bytes_make(keys + queries[i].key.at, queries[i].key.size);
+        uint32_t found = (uint32_t)*place_of(
+            lexicon, key, queries[i].plain ? PARAMEM_TOKEN_PLAIN : 0, queries[i].hash);
+        queries[i].id = found == 0 ? PARAMEM_TOKEN_NONE : found - 1;
+    }
 }
 
 uint32_t paramem_lexicon_find_written(

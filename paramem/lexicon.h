@@ -62,7 +62,17 @@ MEMOS_MUST_USE enum memos_status paramem_lexicon_name(struct paramem_lexicon *le
 /* The id whose key is that, or PARAMEM_TOKEN_NONE; plain: of those that no text becomes. */
 uint32_t paramem_lexicon_find(
     const struct paramem_lexicon *lexicon, struct memos_bytes key, bool plain);
-/* The same of what is written. bytes: as at build. */
+/* The same for many keys at once, which is faster than one by one as far as the table is not in a
+ * cache: each step of all of them is asked of memory before the first is waited for. */
+struct paramem_lexicon_query {
+    struct paramem_view32 key; /* in the bytes at `keys` */
+    bool plain;
+    uint32_t id;   /* what was found */
+    uint64_t hash; /* scratch */
+};
+void paramem_lexicon_find_all(const struct paramem_lexicon *lexicon, const uint8_t *keys,
+    struct paramem_lexicon_query *queries, size_t count);
+/* The same as _find of what is written. bytes: as at build. */
 uint32_t paramem_lexicon_find_written(
     const struct paramem_lexicon *lexicon, struct memos_bytes written, bool bytes);
 

@@ -130,6 +130,7 @@ static enum memos_status merges_read(struct load *load)
 {
     struct memos_buffer texts = memos_buffer_make((size_t)1 << 20);
     size_t count = load->merges ? load->merges->items : 0;
+    struct paramem_merges merges = paramem_merges_of(load->made);
     enum memos_status status = paramem_tokenizer_merges(load->made, count, load->err);
     for (size_t i = 0; i < count && status == MEMOS_OK; i++) {
         struct memos_bytes merge = paramem_gguf_text_at(load->merges, i);
@@ -140,12 +141,15 @@ static enum memos_status merges_read(struct load *load)
         memos_buffer_bytes(&texts, at, left);
         memos_buffer_bytes(
             &texts, at + left + (blank != NULL), merge.size - left - (blank != NULL));
-        if (left == 0 || left == texts.size || texts.failed ||
-            !paramem_tokenizer_merge(load->made, memos_buffer_view(&texts), left, (uint32_t)i)) {
-            status =
-                memos_fail(load->err, MEMOS_CORRUPT, "GGUF: merge %zu names what is no token", i);
-        }
+        status =
+            left == 0 || left == texts.size || texts.failed
+                ? memos_fail(load->err, MEMOS_CORRUPT, "GGUF: merge %zu is no pair of texts", i)
+                : paramem_merges_add(&merges, memos_buffer_view(&texts), left, load->err);
     }
+    if (status == MEMOS_OK) {
+        status = paramem_merges_flush(&merges, load->err);
+    }
+    paramem_merges_free(&merges);
     memos_buffer_free(&texts);
     return status;
 }

@@ -162,16 +162,35 @@ MEMOS_MUST_USE enum memos_status paramem_tokenizer_parse(
 
 /* The model's vocabulary and merges, which are in the texts as JSON. */
 MEMOS_MUST_USE enum memos_status paramem_tokenizer_model(struct paramem_tokenizer *tokenizer,
-    struct memos_bytes vocab, struct memos_bytes merges, struct memos_error *err);
+    struct memos_bytes vocab, struct memos_bytes merges, size_t merges_max,
+    struct memos_error *err);
 
-/* The same piece by piece: the tokens, whose texts are in the lexicon's pool; room for merges; each
- * merge, its parts in `texts` without anything between (false: one is no token). `bytes` is set. */
+/* The same piece by piece: the tokens, whose texts are in the lexicon's pool; room for merges; the
+ * merges (below). `bytes` is set. */
 MEMOS_MUST_USE enum memos_status paramem_tokenizer_tokens(struct paramem_tokenizer *tokenizer,
     const struct paramem_entry *entries, size_t count, struct memos_error *err);
 MEMOS_MUST_USE enum memos_status paramem_tokenizer_merges(
     struct paramem_tokenizer *tokenizer, size_t pairs_max, struct memos_error *err);
-MEMOS_MUST_USE bool paramem_tokenizer_merge(
-    struct paramem_tokenizer *tokenizer, struct memos_bytes texts, size_t left_size, uint32_t rank);
+
+/* Merges on their way into the table, some at a time: what they name lies all over the vocabulary,
+ * and is fetched from memory for many together. */
+#define PARAMEM_MERGES_AT_ONCE 64
+struct paramem_merges {
+    struct paramem_tokenizer *tokenizer;
+    uint32_t rank; /* of the first that waits */
+    size_t count;  /* that wait */
+    struct memos_buffer keys;
+    struct paramem_lexicon_query queries[3 * PARAMEM_MERGES_AT_ONCE]; /* left, right, both */
+};
+struct paramem_merges paramem_merges_of(struct paramem_tokenizer *tokenizer);
+/* The next one, its parts in `texts` without anything between. CORRUPT: one of those that waited
+ * names what is no token. NO_MEMORY. */
+MEMOS_MUST_USE enum memos_status paramem_merges_add(struct paramem_merges *merges,
+    struct memos_bytes texts, size_t left_size, struct memos_error *err);
+/* Those that wait go in. */
+MEMOS_MUST_USE enum memos_status paramem_merges_flush(
+    struct paramem_merges *merges, struct memos_error *err);
+void paramem_merges_free(struct paramem_merges *merges);
 
 /* One more split by a pattern. TOO_LARGE, and what a pattern may fail with. */
 MEMOS_MUST_USE enum memos_status paramem_tokenizer_split(struct paramem_tokenizer *tokenizer,

@@ -508,6 +508,12 @@ static enum memos_status files_beside(
     return status;
 }
 
+/* What is not read as a tree: views of the text. */
+struct tokens {
+    struct memos_bytes vocab, merges;
+    size_t merges_count;
+};
+
 /* ---- the whole ----------------------------------------------------------------------------- */
 
 /* tokenizer.json without the two values that are large: the views are parts of json, which is in
@@ -541,7 +547,7 @@ static enum memos_status rest_parse(struct memos_bytes json, struct memos_bytes 
 }
 
 static enum memos_status parts_read(
-    struct load *load, const json_t *json, struct memos_bytes vocab, struct memos_bytes merges)
+    struct load *load, const json_t *json, const struct tokens *tokens)
 {
     struct paramem_tokenizer *made = load->made;
     const json_t *model = json_object_get(json, "model");
@@ -556,7 +562,8 @@ static enum memos_status parts_read(
     }
     if (status == MEMOS_OK) {
         made->bytes = load->byte_level;
-        status = paramem_tokenizer_model(made, vocab, merges, load->err);
+        status = paramem_tokenizer_model(
+            made, tokens->vocab, tokens->merges, tokens->merges_count, load->err);
     }
     if (status == MEMOS_OK) {
         status = model_read(load, model);
@@ -595,11 +602,10 @@ static enum memos_status around_check(struct load *load)
 }
 
 /* Where vocabulary and merges lie: empty views when they do not. */
-static void model_find(
-    struct memos_bytes json, struct memos_bytes *out_vocab, struct memos_bytes *out_merges)
+static void model_find(struct memos_bytes json, struct tokens *out)
 {
     struct paramem_scan scan = paramem_scan_of(json);
-    *out_vocab = *out_merges = memos_bytes_make(NULL, 0);
+    *out = (struct tokens){.merges_count = 0};
     if (!paramem_scan_enter(&scan, "model") || !paramem_scan_has(&scan, '{')) {
         return;
     }
@@ -608,9 +614,10 @@ static void model_find(
         paramem_scan_expect(&scan, ':');
         struct memos_bytes value = paramem_scan_skip(&scan);
         if (!scan.failed && memos_bytes_equal(key, memos_bytes_of("\"vocab\""))) {
-            *out_vocab = value;
+            out->vocab = value;
         } else if (!scan.failed && memos_bytes_equal(key, memos_bytes_of("\"merges\""))) {
-            *out_merges = value;
+            out->merges = value;
+            out->merges_count = scan.items;
         }
         if (!paramem_scan_has(&scan, ',')) {
             break;
@@ -620,15 +627,16 @@ static void model_find(
 
 static enum memos_status load_all(struct load *load, const struct paramem_tokenizer_files *files)
 {
-    struct memos_bytes vocab, merges;
+    struct tokens tokens;
     json_t *json = NULL;
     if (files->json.size == 0 || paramem_text_valid(files->json) != files->json.size) {
         return corrupt(load, "not UTF-8");
     }
-    model_find(files->json, &vocab, &merges);
-    enum memos_status status = rest_parse(files->json, vocab, merges, &json, load->err);
+    model_find(files->json, &tokens);
+    enum memos_status status =
+        rest_parse(files->json, tokens.vocab, tokens.merges, &json, load->err);
     if (status == MEMOS_OK) {
-        status = parts_read(load, json, vocab, merges);
+        status = parts_read(load, json, &tokens);
     }
     json_decref(json);
     if (status == MEMOS_OK) {

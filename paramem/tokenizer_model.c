@@ -1,4 +1,5 @@
 /* Vocabulary and merges out of tokenizer.json, and what follows from a tokenizer's parts. */
+#include "paramem/bytelevel.h"
 #include "paramem/json_scan.h"
 #include "paramem/text.h"
 #include "paramem/tokenizer_internal.h"
@@ -64,20 +65,6 @@ static enum memos_status vocab_read(
 
 /* ---- merges -------------------------------------------------------------------------------- */
 
-static size_t items_count(struct memos_bytes array)
-{
-    struct paramem_scan scan = paramem_scan_of(array);
-    size_t count = 0;
-    paramem_scan_expect(&scan, '[');
-    while (!scan.failed && paramem_scan_skip(&scan).size > 0) {
-        count++;
-        if (!paramem_scan_has(&scan, ',')) {
-            break;
-        }
-    }
-    return count;
-}
-
 /* One merge into `texts`: both parts without anything between. Returns the left part's bytes; 0: it
  * is no pair of texts. */
 static size_t merge_read(struct paramem_scan *scan, struct memos_buffer *texts)
@@ -101,23 +88,87 @@ static size_t merge_read(struct paramem_scan *scan, struct memos_buffer *texts)
     return left;
 }
 
-bool paramem_tokenizer_merge(
-    struct paramem_tokenizer *tokenizer, struct memos_bytes texts, size_t left_size, uint32_t rank)
+struct paramem_merges paramem_merges_of(struct paramem_tokenizer *tokenizer)
+{
+    return (struct paramem_merges){
+        .tokenizer = tokenizer, .keys = memos_buffer_make((size_t)1 << 27)};
+}
+
+void paramem_merges_free(struct paramem_merges *merges)
+{
+    memos_buffer_free(&merges->keys);
+}
+
+/* What is written becomes a key. */
+static void query_make(
+    struct paramem_merges *merges, struct memos_bytes written, struct paramem_lexicon_query *out)
+{
+    size_t at = merges->keys.size, size = written.size;
+    uint8_t *room = memos_buffer_take(&merges->keys, size);
+    bool bytes = merges->tokenizer->bytes;
+    if (!room) {
+        return;
+    }
+    bool plain = !bytes || !paramem_bytelevel_read(written, room, &size);
+    if (plain) {
+        size = written.size;
+        memcpy(room, written.data, size);
+    }
+    merges->keys.size = at + size;
+    *out = (struct paramem_lexicon_query){
+        .key = {(uint32_t)at, (uint32_t)size}, .plain = plain && bytes};
+}
+
+enum memos_status paramem_merges_add(struct paramem_merges *merges, struct memos_bytes texts,
+    size_t left_size, struct memos_error *err)
 {
     const uint8_t *at = texts.data;
-    const struct paramem_lexicon *lexicon = &tokenizer->lexicon;
-    bool bytes = tokenizer->bytes;
-    uint32_t left = paramem_lexicon_find_written(lexicon, memos_bytes_make(at, left_size), bytes);
-    uint32_t right = paramem_lexicon_find_written(
-        lexicon, memos_bytes_make(at + left_size, texts.size - left_size), bytes);
-    uint32_t made = paramem_lexicon_find_written(lexicon, texts, bytes);
-    if (left == PARAMEM_TOKEN_NONE || right == PARAMEM_TOKEN_NONE || made == PARAMEM_TOKEN_NONE) {
-        return false;
+    struct paramem_lexicon_query *query = &merges->queries[3 * merges->count];
+    query_make(merges, memos_bytes_make(at, left_size), &query[0]);
+    query_make(merges, memos_bytes_make(at + left_size, texts.size - left_size), &query[1]);
+    if (merges->keys.failed || query[0].plain || query[1].plain) {
+        query_make(merges, texts, &query[2]);
+    } else { /* one behind the other they are its key, too */
+        query[2] = (struct paramem_lexicon_query){
+            .key = {query[0].key.at, query[0].key.size + query[1].key.size}};
     }
-    uint32_t words[3] = {left, right, made};
-    paramem_tokenizer_hash(tokenizer, "", memos_bytes_make(words, sizeof words));
-    paramem_bpe_pair(&tokenizer->bpe, left, right, rank, made);
-    return true;
+    if (merges->keys.failed) {
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for merges");
+    }
+    merges->count++;
+    return merges->count < PARAMEM_MERGES_AT_ONCE ? MEMOS_OK : paramem_merges_flush(merges, err);
+}
+
+enum memos_status paramem_merges_flush(struct paramem_merges *merges, struct memos_error *err)
+{
+    struct paramem_tokenizer *tokenizer = merges->tokenizer;
+    const struct paramem_lexicon_query *query = merges->queries;
+    uint32_t words[3 * PARAMEM_MERGES_AT_ONCE];
+    if (merges->count == 0) {
+        return MEMOS_OK;
+    }
+    paramem_lexicon_find_all(
+        &tokenizer->lexicon, merges->keys.data, merges->queries, 3 * merges->count);
+    for (size_t i = 0; i < 3 * merges->count; i++) {
+        words[i] = query[i].id;
+        if (words[i] == PARAMEM_TOKEN_NONE) {
+            return memos_fail(err, MEMOS_CORRUPT,
+                "merge %zu of the tokenizer names what is no token", merges->rank + i / 3);
+        }
+    }
+    for (size_t i = 0; i < merges->count; i++) {
+        paramem_bpe_expect(&tokenizer->bpe, words[3 * i], words[3 * i + 1]);
+    }
+    for (size_t i = 0; i < merges->count; i++) {
+        paramem_bpe_pair(&tokenizer->bpe, words[3 * i], words[3 * i + 1],
+            merges->rank + (uint32_t)i, words[3 * i + 2]);
+    }
+    paramem_tokenizer_hash(
+        tokenizer, "", memos_bytes_make(words, 3 * merges->count * sizeof *words));
+    merges->rank += (uint32_t)merges->count;
+    merges->count = 0;
+    memos_buffer_reset(&merges->keys);
+    return MEMOS_OK;
 }
 
 static bool version_line(const struct memos_buffer *texts)
@@ -125,37 +176,41 @@ static bool version_line(const struct memos_buffer *texts)
     return texts->size >= 8 && memcmp(texts->data, "#version", 8) == 0;
 }
 
-static enum memos_status merges_read(
-    struct paramem_tokenizer *tokenizer, struct memos_bytes merges, struct memos_error *err)
+static enum memos_status merges_add_all(
+    struct paramem_merges *merges, struct paramem_scan *scan, struct memos_error *err)
 {
     struct memos_buffer texts = memos_buffer_make((size_t)1 << 20);
-    struct paramem_scan scan = paramem_scan_of(merges);
     enum memos_status status = MEMOS_OK;
-    uint32_t rank = 0;
-    paramem_scan_expect(&scan, '[');
-    bool more = !paramem_scan_has(&scan, ']'), any = more;
-    for (; more && status == MEMOS_OK; more = paramem_scan_has(&scan, ',')) {
-        size_t left = merge_read(&scan, &texts);
-        if (scan.failed || (left == 0 && !version_line(&texts))) {
+    size_t read = 0;
+    do {
+        size_t left = merge_read(scan, &texts);
+        if (scan->failed || (left == 0 && !version_line(&texts))) {
             status = memos_fail(
-                err, MEMOS_CORRUPT, "tokenizer.json: merge %u is no pair of texts", rank);
+                err, MEMOS_CORRUPT, "tokenizer.json: merge %zu is no pair of texts", read);
         } else if (left > 0 && !version_line(&texts)) {
-            if (!paramem_tokenizer_merge(tokenizer, memos_buffer_view(&texts), left, rank++)) {
-                status = memos_fail(err, MEMOS_CORRUPT,
-                    "tokenizer.json: merge %u of \"%.*s\" names what is no token", rank - 1,
-                    texts.size < 40 ? (int)texts.size : 40, (const char *)texts.data);
-            }
+            status = paramem_merges_add(merges, memos_buffer_view(&texts), left, err);
+            read++;
         }
-    }
-    if (status == MEMOS_OK) {
-        if (any) {
-            paramem_scan_expect(&scan, ']');
-        }
-        if (scan.failed) {
-            status = memos_fail(err, MEMOS_CORRUPT, "tokenizer.json: merges without an end");
-        }
-    }
+    } while (status == MEMOS_OK && paramem_scan_has(scan, ','));
     memos_buffer_free(&texts);
+    return status == MEMOS_OK ? paramem_merges_flush(merges, err) : status;
+}
+
+static enum memos_status merges_read(
+    struct paramem_tokenizer *tokenizer, struct memos_bytes json, struct memos_error *err)
+{
+    struct paramem_scan scan = paramem_scan_of(json);
+    enum memos_status status = MEMOS_OK;
+    paramem_scan_expect(&scan, '[');
+    if (!paramem_scan_has(&scan, ']')) {
+        struct paramem_merges merges = paramem_merges_of(tokenizer);
+        status = merges_add_all(&merges, &scan, err);
+        paramem_merges_free(&merges);
+        paramem_scan_expect(&scan, ']');
+    }
+    if (status == MEMOS_OK && scan.failed) {
+        status = memos_fail(err, MEMOS_CORRUPT, "tokenizer.json: merges without an end");
+    }
     return status;
 }
 
@@ -210,12 +265,12 @@ enum memos_status paramem_tokenizer_merges(
 }
 
 enum memos_status paramem_tokenizer_model(struct paramem_tokenizer *tokenizer,
-    struct memos_bytes vocab, struct memos_bytes merges, struct memos_error *err)
+    struct memos_bytes vocab, struct memos_bytes merges, size_t merges_max, struct memos_error *err)
 {
     paramem_lexicon_init(&tokenizer->lexicon, PARAMEM_POOL_MAX);
     enum memos_status status = vocab_read(tokenizer, vocab, err);
     if (status == MEMOS_OK) {
-        status = paramem_tokenizer_merges(tokenizer, items_count(merges), err);
+        status = paramem_tokenizer_merges(tokenizer, merges_max, err);
     }
     return status == MEMOS_OK ? merges_read(tokenizer, merges, err) : status;
 }

@@ -1,5 +1,7 @@
 #include "paramem/weights.h"
 
+#include "paramem/digests.h"
+
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +9,8 @@
 
 #define NAME_BYTES 256
 #define PIECE_BYTES ((size_t)1 << 20)
-#define HASH_BYTES 32
+#define SLICE_BYTES ((size_t)1 << 14)
+#define HASH_BYTES PARAMEM_DIGEST_BYTES
 
 struct paramem_loader paramem_loader_make(
     paramem_weight_find *find, const void *files, size_t used_max, struct memos_error *err)
@@ -154,23 +157,25 @@ struct piece {
     uint8_t *hash;
 };
 
-/* NaN and infinity have all bits of the exponent set. */
-static bool finite32(const uint32_t *data, size_t count)
-{
-    uint32_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        found |= (uint32_t)((data[i] & 0x7F800000u) == 0x7F800000u);
-    }
-    return found == 0;
-}
+struct pieces {
+    struct piece *at;
+    size_t count;
+};
 
-static bool finite16(const uint16_t *data, size_t count, uint16_t exponent)
+/* NaN and infinity have all bits of the exponent set: then, and only then, the lowest of them added
+ * once more carries into the sign's place, which was cleared. 64 bits of numbers at a time, as
+ * every lane keeps its carry; exponent and one are of all lanes. */
+static bool words_finite(const uint8_t *data, size_t bytes, uint64_t exponent, uint64_t one)
 {
-    uint16_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        found |= (uint16_t)((data[i] & exponent) == exponent);
+    const uint64_t sign = exponent + one;
+    uint64_t found = 0, word, last = 0;
+    size_t whole = bytes / sizeof word * sizeof word;
+    for (size_t i = 0; i < whole; i += sizeof word) {
+        memcpy(&word, data + i, sizeof word);
+        found |= (word & exponent) + one;
     }
-    return found == 0;
+    memcpy(&last, data + whole, bytes - whole);
+    return ((found | ((last & exponent) + one)) & sign) == 0;
 }
 
 /* Of blocks, whose codes are finite: their f16 scale at byte `at`. */
@@ -189,11 +194,14 @@ static bool numbers_finite(enum kern_dtype dtype, const void *data, size_t bytes
     size_t block = kern_dtype_row_bytes(dtype, kern_dtype_block(dtype));
     switch (dtype) {
     case KERN_F32:
-        return finite32(data, bytes / 4);
+        return words_finite(
+            data, bytes, UINT64_C(0x7F8000007F800000), UINT64_C(0x0080000000800000));
     case KERN_BF16:
-        return finite16(data, bytes / 2, 0x7F80);
+        return words_finite(
+            data, bytes, UINT64_C(0x7F807F807F807F80), UINT64_C(0x0080008000800080));
     case KERN_F16:
-        return finite16(data, bytes / 2, 0x7C00);
+        return words_finite(
+            data, bytes, UINT64_C(0x7C007C007C007C00), UINT64_C(0x0400040004000400));
     case KERN_Q4_K: /* a scale and a minimum */
         return finite_scales(data, bytes, block, 0) && finite_scales(data, bytes, block, 2);
     case KERN_Q6_K: /* its scale stands last */
@@ -203,17 +211,63 @@ static bool numbers_finite(enum kern_dtype dtype, const void *data, size_t bytes
     }
 }
 
-static void piece_check(void *self, size_t index)
+/* Pieces that are hashed together. */
+struct group {
+    struct piece *pieces;
+    size_t count;
+};
+
+static void group_look(void *self, size_t from, size_t size)
 {
-    struct piece *piece = (struct piece *)self + index;
-    piece->finite = numbers_finite(piece->weight->dtype, piece->data, piece->bytes);
-    (void)crypto_generichash(piece->hash, HASH_BYTES, piece->data, piece->bytes, NULL, 0);
+    struct group *group = self;
+    for (size_t i = 0; i < group->count; i++) {
+        struct piece *piece = &group->pieces[i];
+        piece->finite =
+            piece->finite && numbers_finite(piece->weight->dtype, piece->data + from, size);
+    }
+}
+
+static size_t block_bytes(const struct paramem_weight *weight)
+{
+    return kern_dtype_row_bytes(weight->dtype, kern_dtype_block(weight->dtype));
+}
+
+/* What is looked at and then hashed, while it is in a core's cache: whole blocks and a multiple of
+ * 128, as a block has an even number of bytes, at most 256. */
+static size_t slice_bytes(const struct paramem_weight *weight)
+{
+    size_t step = 64 * block_bytes(weight);
+    return SLICE_BYTES / step * step;
+}
+
+/* Are the pieces of one kind and size, as a group's have to be? */
+static bool pieces_alike(const struct piece *a, const struct piece *b)
+{
+    return a->weight->dtype == b->weight->dtype && a->bytes == b->bytes;
+}
+
+static void pieces_check(void *self, size_t index)
+{
+    struct pieces *all = self;
+    size_t first = index * PARAMEM_DIGESTS_LANES, left = all->count - first;
+    size_t end = first + (left < PARAMEM_DIGESTS_LANES ? left : PARAMEM_DIGESTS_LANES);
+    while (first < end) {
+        const uint8_t *data[PARAMEM_DIGESTS_LANES];
+        uint8_t *hashes[PARAMEM_DIGESTS_LANES];
+        struct group group = {&all->at[first], 0};
+        for (; first < end && pieces_alike(group.pieces, &all->at[first]); first++) {
+            data[group.count] = all->at[first].data;
+            hashes[group.count++] = all->at[first].hash;
+        }
+        paramem_digests(data, group.count, group.pieces->bytes, slice_bytes(group.pieces->weight),
+            group_look, &group, hashes);
+    }
 }
 
 /* Pieces are whole blocks. */
 static size_t piece_bytes(const struct paramem_weight *weight)
 {
-    size_t block = kern_dtype_row_bytes(weight->dtype, kern_dtype_block(weight->dtype));
+    size_t block = block_bytes(weight);
     return PIECE_BYTES / block * block;
 }
 
@@ -223,22 +277,39 @@ static size_t pieces_of(const struct paramem_weight *weight)
     return weight->bytes / bytes + (weight->bytes % bytes != 0);
 }
 
-/* All pieces of tensors from .. to - 1, into room for them. */
+/* All pieces of tensors up to `to`, those of the whole size first: they are alike. */
 static void pieces_cut(
-    struct paramem_loader *loader, size_t to, struct piece *pieces, uint8_t *hashes)
+    const struct paramem_loader *loader, size_t to, uint8_t *hashes, struct pieces *out)
 {
-    for (size_t i = loader->checked_count; i < to; i++) {
-        const struct paramem_weight *weight = &loader->used[i];
-        size_t most = piece_bytes(weight);
-        for (size_t done = 0; done < weight->bytes; done += most) {
-            size_t left = weight->bytes - done;
-            *pieces++ = (struct piece){.weight = weight,
-                .data = (const uint8_t *)weight->data + done,
-                .bytes = left < most ? left : most,
-                .hash = hashes};
-            hashes += HASH_BYTES;
+    for (int whole = 1; whole >= 0; whole--) {
+        uint8_t *hash = hashes;
+        for (size_t i = loader->checked_count; i < to; i++) {
+            const struct paramem_weight *weight = &loader->used[i];
+            size_t most = piece_bytes(weight);
+            for (size_t done = 0; done < weight->bytes; done += most, hash += HASH_BYTES) {
+                size_t left = weight->bytes - done;
+                if ((left >= most) == (whole == 1)) {
+                    out->at[out->count++] = (struct piece){.weight = weight,
+                        .data = (const uint8_t *)weight->data + done,
+                        .bytes = left < most ? left : most,
+                        .finite = true,
+                        .hash = hash};
+                }
+            }
         }
     }
+}
+
+static enum memos_status finite_check(const struct pieces *pieces, struct memos_error *err)
+{
+    for (size_t i = 0; i < pieces->count; i++) {
+        if (!pieces->at[i].finite) {
+            struct memos_bytes name = pieces->at[i].weight->name;
+            return memos_fail(err, MEMOS_CORRUPT, "%.*s holds a NaN or an infinity",
+                (int)(name.size < 100 ? name.size : 100), (const char *)name.data);
+        }
+    }
+    return MEMOS_OK;
 }
 
 enum memos_status paramem_loader_check(
@@ -252,25 +323,20 @@ enum memos_status paramem_loader_check(
     for (size_t i = loader->checked_count; i < count; i++) {
         total += pieces_of(&loader->used[i]);
     }
-    struct piece *pieces = calloc(total + 1, sizeof *pieces);
+    struct pieces pieces = {.at = calloc(total + 1, sizeof *pieces.at)};
     uint8_t *hashes = memos_buffer_take(&loader->hashes, total * HASH_BYTES);
-    if (!pieces || (total > 0 && !hashes)) {
-        free(pieces);
+    if (!pieces.at || (total > 0 && !hashes)) {
+        free(pieces.at);
         loader->status = memos_fail(loader->err, MEMOS_NO_MEMORY, "no memory to check the weights");
         return loader->status;
     }
-    pieces_cut(loader, count, pieces, hashes);
-    kern_parallel(ctx, total, piece_check, pieces);
-    for (size_t i = 0; i < total && loader->status == MEMOS_OK; i++) {
-        if (!pieces[i].finite) {
-            struct memos_bytes name = pieces[i].weight->name;
-            loader->status =
-                memos_fail(loader->err, MEMOS_CORRUPT, "%.*s holds a NaN or an infinity",
-                    (int)(name.size < 100 ? name.size : 100), (const char *)name.data);
-        }
-    }
+    pieces_cut(loader, count, hashes, &pieces);
+    memos_assert(pieces.count == total);
+    kern_parallel(
+        ctx, (total + PARAMEM_DIGESTS_LANES - 1) / PARAMEM_DIGESTS_LANES, pieces_check, &pieces);
+    loader->status = finite_check(&pieces, loader->err);
     loader->checked_count = count;
-    free(pieces);
+    free(pieces.at);
     return loader->status;
 }
 

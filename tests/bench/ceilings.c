@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define READ_BYTES ((size_t)1 << 30)
 #define FILE_PIECE ((size_t)4 << 20)
+#define HUGE_BYTES ((size_t)2 << 20)
 enum { ROUNDS = 5, PIECES = 64 };
 
 /* ---- memory -------------------------------------------------------------------------------- */
@@ -193,6 +195,23 @@ double limits_file(const char *path)
     }
     close(file);
     free(room);
+    return seconds;
+}
+
+double limits_fresh_memory(size_t bytes)
+{
+    int64_t begin = bench_now_ns();
+    size_t size = (bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+    volatile char *memory = aligned_alloc(HUGE_BYTES, size);
+    if (!memory) {
+        bench_fail("no memory for %zu bytes", size);
+    }
+    (void)madvise((void *)memory, size, MADV_HUGEPAGE);
+    for (size_t i = 0; i < size; i += 4096) {
+        memory[i] = 1;
+    }
+    double seconds = (double)(bench_now_ns() - begin) / 1e9;
+    free((void *)memory);
     return seconds;
 }
 

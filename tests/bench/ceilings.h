@@ -21,6 +21,10 @@ double limits_rival(size_t t, size_t n, size_t k);
 /* Seconds that reading a whole file takes, again and again into the same room. */
 double limits_file(const char *path);
 
+/* Seconds that the system takes to hand out so many bytes of memory, in huge pages where it has
+ * them, each page touched once. They are given back; for a moment after that they cost less. */
+double limits_fresh_memory(size_t bytes);
+
 /* The most memory that this process had since the last limits_memory_reset, and what it has. */
 void limits_memory_reset(void);
 uint64_t limits_memory_most(void);

@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const names[] = {"chatml", "smollm2", "llama2", "llama3", "llama3.1",
         "llama3.2", "mistral-v0", "mistral-v1", "mistral-v3", "mistral-nemo", "mistral-v7",
-        "qwen2.5", "qwen3"};
+        "qwen2.5", "qwen3", "qwen3-instruct", "qwen3-thinking"};
     const uint8_t *stop = size > 0 ? memchr(data, 0, size) : NULL;
     size_t template = stop ? (size_t)(stop - data) : 0;
     const char *text = (const char *)data + (stop ? template + 1 : 0);

@@ -110,7 +110,7 @@ static void every_family_says_what_transformers_says(void **state)
         check_render(chat, render, i);
     }
     paramem_chat_close(&chat);
-    assert_int_equal(families, 13);
+    assert_int_equal(families, 15);
     assert_true(json_array_size(renders) > 1000);
 }
 
@@ -185,54 +185,155 @@ static void what_is_not_known_is_refused_with_the_names(void **state)
     assert_int_equal(paramem_chat_open("alpaca", NULL, "", "", &chat, &err), MEMOS_UNSUPPORTED);
 }
 
+/* Texts that are out there, NAME or NAME@WHICH. */
+static const char *const texts[] = {"chatml", "chatml@asks", "smollm2", "llama2", "llama3",
+    "llama3@first", "llama3.1", "llama3.2", "mistral-v0", "mistral-v1", "mistral-v3",
+    "mistral-nemo", "mistral-v7", "qwen2.5", "qwen3", "qwen3@first", "qwen3-instruct",
+    "qwen3-thinking"};
+#define TEXTS (sizeof texts / sizeof texts[0])
+
+static struct memos_buffer template_read(const char *name)
+{
+    char path[GOLDEN_PATH_BYTES];
+    (void)snprintf(path, sizeof path, "templates/%s.jinja", name);
+    struct memos_buffer text = golden_read(path);
+    memos_buffer_u8(&text, 0);
+    return text;
+}
+
+static void the_families_own_templates_are_recognised(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < TEXTS; i++) {
+        struct paramem_chat *chat = NULL;
+        struct memos_error err = {0};
+        struct memos_buffer text = template_read(texts[i]);
+        if (paramem_chat_open(NULL, (const char *)text.data, "", "", &chat, &err) != MEMOS_OK) {
+            fail_msg("%s: %s", texts[i], err.text);
+        }
+        size_t size = strcspn(texts[i], "@");
+        assert_int_equal(strlen(paramem_chat_name(chat)), size);
+        assert_memory_equal(paramem_chat_name(chat), texts[i], size);
+        paramem_chat_close(&chat);
+        memos_buffer_free(&text);
+    }
+}
+
+/* May a template mean the same without this byte? White space, what is within a comment or within
+ * the default system prompt, and the sign that takes white space away where there is none. */
+static bool is_idle(const char *text, size_t at)
+{
+    static const char *const prompts[] = {
+        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face"};
+    size_t comment = 0;
+    for (size_t i = 0; i <= at; i++) {
+        comment = memcmp(text + i, "{#", 2) == 0 ? i + 1 : comment;
+        comment = i > 1 && memcmp(text + i - 2, "#}", 2) == 0 ? 0 : comment;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        size_t size = strlen(prompts[i]);
+        const char *found = text;
+        for (; (found = strstr(found, prompts[i])) != NULL; found += size) {
+            if (text + at >= found && text + at < found + size) {
+                return true;
+            }
+        }
+    }
+    return comment > 0 || strchr(" \n", text[at]) ||
+           (text[at] == '-' && (text[at - 1] == '{' || text[at - 1] == '%' || text[at + 1] == '}' ||
+                                   text[at + 1] == '%'));
+}
+
+/* A fork is another template: whatever byte of a template is left out, it is refused. Of long ones
+ * every seventh is. */
+static void whoever_changes_a_template_has_another(void **state)
+{
+    (void)state;
+    size_t refused = 0;
+    for (size_t i = 0; i < TEXTS; i++) {
+        struct memos_buffer text = template_read(texts[i]);
+        const char *whole = (const char *)text.data;
+        char *less = malloc(text.size);
+        assert_non_null(less);
+        for (size_t at = 0; at + 1 < text.size; at += text.size > 1000 ? 7 : 1) {
+            struct paramem_chat *chat = NULL;
+            memcpy(less, whole, at);
+            memcpy(less + at, whole + at + 1, text.size - at - 1);
+            enum memos_status status = recognise(less, &chat);
+            if (status == MEMOS_OK && !is_idle(whole, at)) {
+                fail_msg("%s without its byte %zu (%.20s) is still %s", texts[i], at, whole + at,
+                    paramem_chat_name(chat));
+            }
+            refused += status == MEMOS_UNSUPPORTED;
+            paramem_chat_close(&chat);
+        }
+        free(less);
+        memos_buffer_free(&text);
+    }
+    assert_true(refused > 4000);
+}
+
+/* What only Jinja's own rules tell apart. */
+static void white_space_counts_where_it_is_said(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to;
+        bool same;
+    } changes[] = {
+        {"{% for", "{#- a note -#}\n  {%- for", true},
+        {"{% for", "\n{% for", false},
+        {"{% endfor %}", "\n{%- endfor %}", true},
+        {"{% endfor %}", "\n{% endfor %}", false},
+        {"{% endfor %}", "{% endfor +%}", true},
+        {"{% endfor %}", "{% endfor %}\n", true},
+        {"{% endfor %}", "{% endfor +%}\n", false},
+        {"{% endfor %}", "{% endfor %}\n\n", false},
+        {"{% endfor %}", "{% endfor -%}\n\n \t", true},
+        {"{% for", "   {% for", true},
+        {"{% for", "   {%+ for", false},
+        {"{{'<|im_start|>'", " {{'<|im_start|>'", false},
+        {"{{'<|im_start|>'", "{{'<|im_start|> '", false},
+        {"{{'<|im_start|>'", "{{\r\n\"<|im_start|>\"", true},
+        {"message['role']", "message . role", true},
+        {"message['role']", "message.role()", false},
+        {"message['role']", "message[\"r\\x6fle\"]", false},
+        {"{% for", "{% raw %}{% endraw %}{% for", false},
+        {"{% for", "{# {% for", false},
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        char text[1024];
+        struct paramem_chat *chat = NULL;
+        const char *found = strstr(chatml_text, changes[i].from);
+        assert_non_null(found);
+        (void)snprintf(text, sizeof text, "%.*s%s%s", (int)(found - chatml_text), chatml_text,
+            changes[i].to, found + strlen(changes[i].from));
+        if ((recognise(text, &chat) == MEMOS_OK) != changes[i].same) {
+            fail_msg("%s for %s", changes[i].to, changes[i].from);
+        }
+        paramem_chat_close(&chat);
+    }
+}
+
 /* Forks of Qwen3's template show the thoughts of earlier turns too: the other words are the same,
  * and what they make of a conversation is not. */
 static void a_fork_that_thinks_otherwise_is_refused(void **state)
 {
     (void)state;
-    static const char *const words[] = {"loop.index0 > ns.last_query_index %}",
-        "loop.index0 > ns.last_query_index or reasoning_content %}"};
-    static const enum memos_status expected[] = {MEMOS_OK, MEMOS_UNSUPPORTED};
-    for (size_t i = 0; i < 2; i++) {
-        char text[512];
-        struct paramem_chat *chat = NULL;
-        (void)snprintf(text, sizeof text,
-            "<|im_start|> multi_step_tool <tool_response> reasoning_content "
-            "You may call one or more functions {%%- if %s "
-            "{%%- if enable_thinking is defined and enable_thinking is false %%}",
-            words[i]);
-        assert_int_equal(recognise(text, &chat), expected[i]);
-        paramem_chat_close(&chat);
-    }
-}
-
-/* The families' own templates, where somebody has them: $MEMOS_CHAT_TEMPLATES/NAME.jinja. */
-static void the_families_own_templates_are_recognised(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"chatml", "smollm2", "llama2", "llama3", "llama3.1",
-        "llama3.2", "mistral-v0", "mistral-v1", "mistral-v3", "mistral-nemo", "mistral-v7",
-        "qwen2.5", "qwen3"};
-    const char *folder = getenv("MEMOS_CHAT_TEMPLATES");
-    if (!folder) {
-        print_message("skipped: no $MEMOS_CHAT_TEMPLATES\n");
-        skip();
-        return;
-    }
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char path[GOLDEN_PATH_BYTES];
-        struct paramem_chat *chat = NULL;
-        struct memos_error err = {0};
-        (void)snprintf(path, sizeof path, "%s/%s.jinja", folder, names[i]);
-        struct memos_buffer text = golden_file(path);
-        memos_buffer_u8(&text, 0);
-        if (paramem_chat_open(NULL, (const char *)text.data, "", "", &chat, &err) != MEMOS_OK) {
-            fail_msg("%s: %s", names[i], err.text);
-        }
-        assert_string_equal(paramem_chat_name(chat), names[i]);
-        paramem_chat_close(&chat);
-        memos_buffer_free(&text);
-    }
+    static const char was[] = "loop.index0 > ns.last_query_index %}";
+    static const char is[] = "loop.index0 > ns.last_query_index or reasoning_content %}";
+    struct memos_buffer text = template_read("qwen3");
+    const char *found = strstr((const char *)text.data, was);
+    struct memos_buffer fork = memos_buffer_make(1 << 16);
+    struct paramem_chat *chat = NULL;
+    assert_non_null(found);
+    memos_buffer_printf(&fork, "%.*s%s%s", (int)(found - (const char *)text.data), text.data, is,
+        found + strlen(was));
+    memos_buffer_u8(&fork, 0);
+    assert_int_equal(recognise((const char *)fork.data, &chat), MEMOS_UNSUPPORTED);
+    memos_buffer_free(&fork);
+    memos_buffer_free(&text);
 }
 
 /* ---- what users write ---------------------------------------------------------------------- */
@@ -288,6 +389,8 @@ int main(void)
         cmocka_unit_test(what_is_not_known_is_refused_with_the_names),
         cmocka_unit_test(a_fork_that_thinks_otherwise_is_refused),
         cmocka_unit_test(the_families_own_templates_are_recognised),
+        cmocka_unit_test(whoever_changes_a_template_has_another),
+        cmocka_unit_test(white_space_counts_where_it_is_said),
         cmocka_unit_test(what_users_write_is_marked),
         cmocka_unit_test(conversations_that_are_none_are_refused),
     };

@@ -3,9 +3,10 @@
 
 Usage: tools/golden/make_chat.py TEMPLATES OUT
 
-TEMPLATES is a folder of the families' own templates as they are in tokenizer_config.json,
-NAME.jinja each, NAME as paramem/chat.h has it; OUT is tests/paramem/golden, which gets chat.json.
-Made with transformers 5.24.0, jinja2 3.1.6.
+TEMPLATES is tests/paramem/golden/templates: the families' own templates as they are in
+tokenizer_config.json, NAME.jinja each, NAME as paramem/chat.h has it (NAME@WHICH.jinja is another
+text that renders the same: fork_chat.py is for those). OUT is tests/paramem/golden, which gets
+chat.json. Made with transformers 5.24.0, jinja2 3.1.6.
 """
 from __future__ import annotations
 
@@ -91,10 +92,12 @@ def main() -> None:
     toolsets: list[Any] = [None, [WEATHER], [WEATHER, CLOCK]]
     renders = []
     for path in sorted(options.templates.glob("*.jinja")):
+        if "@" in path.stem:
+            continue
         for i, messages in enumerate(CONVERSATIONS):
             for tools, prompt, thinking in ((0, True, True), (0, False, True), (1, True, True),
                                             (2, False, True), (0, True, False)):
-                if not thinking and path.stem != "qwen3":
+                if not thinking and not path.stem.startswith("qwen3"):
                     continue
                 said = {"add_generation_prompt": prompt, "date_string": DATE, "bos_token": "<s>",
                         "eos_token": "</s>"}
