@@ -175,6 +175,13 @@ MEMOS_MUST_USE enum memos_status paramem_engine_step(
 MEMOS_MUST_USE enum memos_status paramem_engine_score(struct paramem_engine *engine,
     const uint32_t *ids, size_t count, size_t overlap, float *out, struct memos_error *err);
 
+/* The same of a text in which ranges come out of captures (paramem_request.placed): count at most
+ * the context, and out[i] NaN where token i is in a range and so tells of none. With the errors of
+ * submit. */
+MEMOS_MUST_USE enum memos_status paramem_engine_score_placed(struct paramem_engine *engine,
+    const uint32_t *ids, size_t count, const struct paramem_placed *placed, size_t placed_count,
+    float *out, struct memos_error *err);
+
 /* ---- texts read once ----------------------------------------------------------------------- */
 
 /* Bytes of a capture (kv_cube.h) of so many tokens; 0: there is none of that type or length. */

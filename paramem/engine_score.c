@@ -1,6 +1,7 @@
 /* How likely a given text is, token by token. */
 #include "paramem/engine_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A text that is being told. */
@@ -73,6 +74,19 @@ static enum memos_status rows_tell(struct paramem_engine *engine, struct score *
     return status;
 }
 
+/* Tell rows `row` .. `end` - 1, of which the first of the last pass is row `from`. */
+static enum memos_status slices_tell(struct paramem_engine *engine, struct score *score,
+    size_t from, size_t row, size_t end, struct memos_error *err)
+{
+    enum memos_status status = MEMOS_OK;
+    while (status == MEMOS_OK && row < end) {
+        size_t slice = end - row < engine->score_rows ? end - row : engine->score_rows;
+        status = rows_tell(engine, score, row - from, slice, err);
+        row += slice;
+    }
+    return status == MEMOS_OK ? kern_sync(engine->model->ctx, err) : status;
+}
+
 /* A window of `length` tokens from `begin` on. */
 static enum memos_status window_run(struct paramem_engine *engine, struct score *score,
     size_t begin, size_t length, struct memos_error *err)
@@ -86,14 +100,7 @@ static enum memos_status window_run(struct paramem_engine *engine, struct score 
         size_t row = begin + from < score->told ? score->told - begin : from;
         size_t end = from + rows;
         end = begin + end < score->count ? end : score->count - 1 - begin;
-        while (status == MEMOS_OK && row < end) {
-            size_t slice = end - row < engine->score_rows ? end - row : engine->score_rows;
-            status = rows_tell(engine, score, row - from, slice, err);
-            row += slice;
-        }
-        if (status == MEMOS_OK) {
-            status = kern_sync(engine->model->ctx, err);
-        }
+        status = slices_tell(engine, score, from, row, end, err);
         engine->stats.prompt_tokens += rows;
         from += rows;
     }
@@ -147,4 +154,82 @@ enum memos_status paramem_engine_score(struct paramem_engine *engine, const uint
         }
     }
     return status;
+}
+
+/* ---- with captures in it ------------------------------------------------------------------- */
+
+/* All runs of rows that are computed; score->told goes over those between. */
+static enum memos_status runs_run(struct paramem_engine *engine,
+    const struct engine_sequence *sequence, struct score *score, struct memos_error *err)
+{
+    enum memos_status status = engine_placed_put(engine, sequence, err);
+    for (size_t from = 0; status == MEMOS_OK && from < score->count;) {
+        const struct engine_placed *placed = engine_placed_from(sequence, from);
+        if (placed && placed->from <= from) {
+            from = placed->end;
+            continue;
+        }
+        size_t end = placed ? placed->from : score->count;
+        end = end - from < engine->tokens_step ? end : from + engine->tokens_step;
+        engine_chunk_run(engine, score->ids, from, end - from, NULL);
+        engine->stats.prompt_tokens += end - from;
+        score->told = from;
+        size_t tell = end < score->count ? end : score->count - 1;
+        status = slices_tell(engine, score, from, from, tell, err);
+        from = end;
+    }
+    return status;
+}
+
+static enum memos_status placed_score(struct paramem_engine *engine,
+    const struct paramem_request *request, struct score *score, struct memos_error *err)
+{
+    size_t pages = engine_pages_of(score->count);
+    struct engine_sequence sequence = {.pages = engine->score_pages};
+    enum memos_status status = MEMOS_OK;
+    struct memos_error own;
+
+    memos_arena_init(&sequence.arena, SIZE_MAX / 4);
+    if (!engine_placed_copy(&sequence, request)) {
+        memos_arena_finish(&sequence.arena);
+        return memos_fail(err, MEMOS_NO_MEMORY, "no memory for placed captures");
+    }
+    for (size_t i = 0; i < score->count - 1; i++) {
+        score->out[i] = NAN;
+    }
+    engine_pages_take(engine, pages);
+    status = runs_run(engine, &sequence, score, &own);
+    engine_pages_give(engine, pages);
+    memos_arena_finish(&sequence.arena);
+    if (status != MEMOS_OK) {
+        engine_fail(engine, &own);
+        if (err) {
+            *err = own;
+        }
+    }
+    return status;
+}
+
+enum memos_status paramem_engine_score_placed(struct paramem_engine *engine, const uint32_t *ids,
+    size_t count, const struct paramem_placed *placed, size_t placed_count, float *out,
+    struct memos_error *err)
+{
+    const struct paramem_request request = {
+        .prompt = ids, .prompt_count = count, .placed = placed, .placed_count = placed_count};
+    struct score score = {.ids = ids, .count = count, .out = out};
+    if (engine->lost) {
+        return memos_fail(err, MEMOS_IO, "the device failed; make model and engine anew");
+    }
+    if (count < 2) {
+        return memos_fail(err, MEMOS_INVALID, "%zu tokens; at least 2", count);
+    }
+    if (count > engine->context) {
+        return memos_fail(err, MEMOS_TOO_LARGE, "%zu tokens do not fit the context of %zu", count,
+            engine->context);
+    }
+    enum memos_status status = engine_ids_check(engine, ids, count, err);
+    if (status == MEMOS_OK) {
+        status = engine_placed_check(engine, &request, err);
+    }
+    return status == MEMOS_OK ? placed_score(engine, &request, &score, err) : status;
 }

@@ -14,7 +14,7 @@ enum {
     SILENCE_US = 3000000, /* the broker pings every second */
     AGAIN_US = 1000000,   /* what it says of an announcement's predecessor comes within that */
     RETRY_US = 10000,
-    DRAIN_WAIT_US = 2000000, /* for the broker's answer to a drain */
+    DRAIN_WAIT_US = 2000000, /* for the broker's last word, after the last job */
     TABLE_SPARE = 64,        /* jobs that were dropped and have not ended yet */
     WARM_MAX = 64,           /* spaces that a heartbeat names */
     WARM_BYTES_MAX = 1 << 16,
@@ -42,6 +42,7 @@ static void job_end(struct worker *worker, struct worker_job *job)
             break;
         }
     }
+    link->empty_us = worker_now_us(worker);
     worker_job_release(worker, job);
 }
 
@@ -54,6 +55,15 @@ static void drop_before(struct worker *worker, uint64_t announcement)
             job->is_dropped = true;
             atomic_store_explicit(&job->cancelled, true, memory_order_relaxed);
         }
+    }
+}
+
+/* What cannot be told to anybody is not to be made, and kept, for hours. Should the broker still be
+ * there, and know the jobs, it hears of their end. */
+static void cancel_all(struct worker_link *link)
+{
+    for (size_t i = 0; i < link->jobs_count; i++) {
+        atomic_store_explicit(&link->jobs[i]->cancelled, true, memory_order_relaxed);
     }
 }
 
@@ -122,7 +132,10 @@ static void announce(struct worker *worker)
     if (status == MEMOS_DENIED || status == MEMOS_INVALID) {
         link->refused = status;
         link->refusal = err;
-    } else if (status != MEMOS_OK && !link->is_waiting) { /* again when it is silent for longer */
+    } else if (status != MEMOS_OK) {
+        cancel_all(link);
+    }
+    if (status != MEMOS_OK && !link->is_waiting) {
         memos_log(
             MEMOS_LOG_WARNING, memos_log_event("waiting for the broker"), memos_log_error(&err));
     }
@@ -519,12 +532,13 @@ void worker_link_drain(struct worker *worker)
     }
 }
 
+/* The broker says when there is nothing more, unless it is not there to say so. */
 bool worker_link_drained(const struct worker *worker)
 {
     const struct worker_link *link = &worker->link;
-    bool is_alone = worker_now_us(worker) - link->drain_us > DRAIN_WAIT_US;
-    return link->jobs_count == 0 && !link->unsent &&
-           (link->is_told_to_stop || link->is_drained || is_alone || !link->is_taken);
+    int64_t since_us = link->empty_us > link->drain_us ? link->empty_us : link->drain_us;
+    bool is_alone = !link->is_taken || worker_now_us(worker) - since_us > DRAIN_WAIT_US;
+    return link->jobs_count == 0 && !link->unsent && (link->is_told_to_stop || is_alone);
 }
 
 enum memos_status worker_link_open(struct worker *worker, struct memos_error *err)

@@ -345,6 +345,43 @@ static void at_the_front_it_is_the_text(void **unused)
     }
 }
 
+/* A text with captures in it is told as the requests with its beginnings are. */
+static void scores_are_what_requests_say(void **unused)
+{
+    (void)unused;
+    static struct serving_heard heard;
+    static struct scene scene;
+    static uint32_t ids[PROMPT_MAX + ANSWER];
+    static float told[PROMPT_MAX + ANSWER], plain[PROMPT_MAX + ANSWER];
+    for (size_t i = 0; i < 4; i++) {
+        struct serving f;
+        uint64_t state = 40 + i;
+        assert_true(serving_open(&f, serving_backends[i % 2], tiny_llama()));
+        serving_engine_anew(&f, KERN_F32, PAGES);
+        scene_make(&scene, &f, &state, KERN_F32);
+        gap(&scene, &state, 3);
+        scene_ask(f.engine, &scene, &heard);
+        size_t count = scene.count + ANSWER;
+        memcpy(ids, scene.prompt, scene.count * sizeof *ids);
+        memcpy(ids + scene.count, heard.ids, ANSWER * sizeof *ids);
+        OK(paramem_engine_score_placed(f.engine, ids, count, scene.placed, BLOCKS, told, NULL));
+        assert_memory_equal(told + scene.count - 1, heard.logprobs, ANSWER * sizeof *told);
+        for (size_t t = 0; t + 1 < count; t++) {
+            assert_int_equal(isnan(told[t]), taken(&scene, t));
+        }
+        OK(paramem_engine_score_placed(f.engine, ids, count, NULL, 0, told, NULL));
+        OK(paramem_engine_score(f.engine, ids, count, 0, plain, NULL));
+        assert_memory_equal(told, plain, (count - 1) * sizeof *told);
+        struct paramem_placed bad = scene.placed[0];
+        bad.at++;
+        assert_int_equal(
+            paramem_engine_score_placed(f.engine, ids, count, &bad, 1, told, NULL), MEMOS_INVALID);
+        serving_assert_idle(f.engine);
+        scene_free(&scene);
+        serving_close(&f);
+    }
+}
+
 /* ---- who is served beside ------------------------------------------------------------------- */
 
 /* Submit the scene among others that take its pages, while it is read in pieces. */
@@ -471,10 +508,10 @@ static void nobody_else_is_told(void **unused)
 static void another_capture_is_another_prompt(void **unused)
 {
     (void)unused;
-    static struct serving_heard heard[3];
+    static struct serving_heard heard[5];
     static struct scene scene;
     struct serving f;
-    struct serving_kept bare;
+    struct serving_kept bare, twice;
     uint64_t state = 5;
     assert_true(serving_open(&f, "cpu", tiny_llama()));
     serving_engine_anew(&f, KERN_F32, PAGES);
@@ -482,22 +519,30 @@ static void another_capture_is_another_prompt(void **unused)
     gap(&scene, &state, 130);
     serving_capture(&f, scene.prompt, 120, KERN_F32, &scene.kept[0]);
     serving_capture(&f, scene.prompt + 20, 100, KERN_F32, &bare);
+    memcpy(scene.texts[0], scene.prompt + 20, 100 * sizeof *scene.prompt);
+    memcpy(scene.texts[0] + 100, scene.prompt + 20, 100 * sizeof *scene.prompt);
+    serving_capture(&f, scene.texts[0], 200, KERN_F32, &twice);
     const struct paramem_placed ways[] = {
         {.cube = &scene.kept[0].cube, .first_in_cube = 20, .tokens = 100, .at = 20},
         {.cube = &bare.cube, .tokens = 100, .at = 20},
+        {.cube = &twice.cube, .tokens = 100, .at = 20},
+        {.cube = &twice.cube, .first_in_cube = 100, .tokens = 100, .at = 20},
         {.cube = &bare.cube, .tokens = 100, .at = 20, .recompute = 8},
     };
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 5; i++) {
         struct paramem_request request = scene_request(&scene, 1, &heard[i]);
         request.placed = &ways[i];
         request.placed_count = 1;
         serving_submit(f.engine, &request);
         serving_run(f.engine);
         assert_int_equal(heard[i].result.cached_tokens, 0);
-        assert_int_equal(heard[i].result.placed_tokens, i < 2 ? 100 : 92);
+        assert_int_equal(heard[i].result.placed_tokens, i < 4 ? 100 : 92);
+        for (size_t j = 0; j < i; j++) {
+            bool alike = heard[i].logprobs[0] == heard[j].logprobs[0];
+            assert_int_equal(alike, i == 2 && j == 1); /* the same text, at the same beginning */
+        }
     }
-    assert_true(heard[0].logprobs[0] != heard[1].logprobs[0]);
-    assert_true(heard[1].logprobs[0] != heard[2].logprobs[0]);
+    serving_kept_free(&twice);
     serving_kept_free(&bare);
     serving_kept_free(&scene.kept[0]);
     serving_close(&f);
@@ -664,6 +709,7 @@ int main(void)
         cmocka_unit_test(placed_is_what_it_says),
         cmocka_unit_test(rounding_is_bounded),
         cmocka_unit_test(at_the_front_it_is_the_text),
+        cmocka_unit_test(scores_are_what_requests_say),
         cmocka_unit_test(company_changes_nothing),
         cmocka_unit_test(nobody_else_is_told),
         cmocka_unit_test(another_capture_is_another_prompt),
