@@ -43,9 +43,9 @@ static bool is_among(char *const *readers, size_t count, const char *name)
 
 /* A capture is for those who may read all that it is of. CONFLICT: nobody may. */
 static enum memos_status readers_join(struct worker_capture_private *own,
-    const struct worker_text *const *texts, size_t count, struct memos_error *err)
+    const struct worker_recalled *const *texts, size_t count, struct memos_error *err)
 {
-    const struct worker_text *first = NULL;
+    const struct worker_recalled *first = NULL;
     for (size_t i = 0; i < count && !first; i++) {
         first = texts[i]->readers_count > 0 ? texts[i] : NULL;
     }
@@ -85,7 +85,7 @@ struct planning {
 };
 
 static enum memos_status sources_copy(struct worker_capture_private *own,
-    const struct worker_text *const *texts, size_t count, struct memos_error *err)
+    const struct worker_recalled *const *texts, size_t count, struct memos_error *err)
 {
     own->sources = memos_arena_take(&own->arena, count + 1, sizeof *own->sources);
     own->hashes = memos_arena_take(&own->arena, count + 1, sizeof *own->hashes);
@@ -102,7 +102,7 @@ static enum memos_status sources_copy(struct worker_capture_private *own,
 
 /* A capture of `count` ids that hold these texts. */
 static enum memos_status plan_one(const struct planning *p, const uint32_t *ids, size_t count,
-    const struct worker_text *const *texts, size_t texts_count, struct worker_capture **out,
+    const struct worker_recalled *const *texts, size_t texts_count, struct worker_capture **out,
     struct memos_error *err)
 {
     struct worker_capture *capture = calloc(1, sizeof *capture);
@@ -196,7 +196,7 @@ enum memos_status worker_memory_wanted(struct worker_memory *memory, const struc
     if (tokens == 0 || own->covered >= tokens) {
         return MEMOS_OK;
     }
-    const struct worker_text **texts = calloc(cubes, sizeof *texts);
+    const struct worker_recalled **texts = calloc(cubes, sizeof *texts);
     if (!texts) {
         return fail_full(err);
     }
@@ -269,7 +269,7 @@ static enum memos_status exists(
 }
 
 static enum memos_status job_add(struct job *job, const uint32_t *ids, size_t count,
-    const struct worker_text *const *texts, size_t texts_count, struct memos_error *err)
+    const struct worker_recalled *const *texts, size_t texts_count, struct memos_error *err)
 {
     bool is_there;
     enum memos_status status = exists(job, ids, count, &is_there, err);
@@ -285,7 +285,7 @@ static enum memos_status plan_independent(struct job *job, struct memos_error *e
 {
     enum memos_status status = MEMOS_OK;
     for (size_t i = 0; i < job->texts.count && status == MEMOS_OK; i++) {
-        const struct worker_text *text = &job->texts.items[i];
+        const struct worker_recalled *text = &job->texts.items[i];
         struct paramem_ids ids = {0};
         status = worker_prompt_body_ids(job->plan.host, text, &ids, err);
         if (status == MEMOS_OK) {
@@ -346,7 +346,7 @@ static enum memos_status plan_prefix(struct job *job, struct memos_error *err)
 {
     struct worker_notes notes = {.arena = job->arena};
     struct worker_layout layout = {0};
-    const struct worker_text **texts =
+    const struct worker_recalled **texts =
         memos_arena_take(job->arena, job->texts.count + 1, sizeof *texts);
     if (!texts) {
         return fail_full(err);

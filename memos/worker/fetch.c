@@ -110,6 +110,16 @@ static void prepare(struct worker_fetcher *fetcher, struct worker_job *job)
 
 /* ---- after it ------------------------------------------------------------------------------- */
 
+/* What would have been of use to the answer is of use to the next one. */
+static void bring_later(struct worker_fetcher *fetcher, struct worker_job *job)
+{
+    const struct worker_fetch fetch = fetch_of(fetcher, job);
+    if (job->prompt) {
+        worker_memory_bring_later(fetcher->worker->memory, job->model->host, &fetch, job->prompt);
+    }
+    worker_reply_over(job);
+}
+
 /* The answer is there; without a receipt that was wanted it goes out all the same, with a word. */
 static void keep_receipt(struct worker_fetcher *fetcher, struct worker_job *job)
 {
@@ -123,7 +133,7 @@ static void keep_receipt(struct worker_fetcher *fetcher, struct worker_job *job)
     if (job->captures_count > 0) {
         hand_over(job, WORKER_READ);
     } else {
-        worker_reply_over(job);
+        bring_later(fetcher, job);
     }
 }
 
@@ -162,7 +172,7 @@ static void keep_captures(struct worker_fetcher *fetcher, struct worker_job *job
     } else if (status != MEMOS_OK) { /* the answer has been given; it will be captured next time */
         memos_log(MEMOS_LOG_DEBUG, memos_log_event("no capture was kept"), memos_log_error(&err));
     }
-    worker_reply_over(job);
+    bring_later(fetcher, job);
 }
 
 void *worker_fetch_main(void *self)
@@ -176,6 +186,8 @@ void *worker_fetch_main(void *self)
             prepare(fetcher, job);
         } else if (job->stage == WORKER_RECEIPT) {
             keep_receipt(fetcher, job);
+        } else if (job->stage == WORKER_LATER) {
+            bring_later(fetcher, job);
         } else {
             keep_captures(fetcher, job);
         }

@@ -124,10 +124,17 @@ static bool is_worth_it(
         return true;
     }
     (void)pthread_mutex_lock(&f->memory->lock);
-    const struct worker_choice choice =
-        worker_cost_choose(worker_memory_cost(f->memory, f->host), source, known->bytes, tokens);
+    struct worker_cost *cost = worker_memory_cost(f->memory, f->host);
+    const struct worker_choice choice = worker_cost_choose(cost, source, known->bytes, tokens);
+    const bool later = !choice.load && source != WORKER_HELD && !f->own->has_later &&
+                       worker_cost_choose(cost, WORKER_HELD, known->bytes, tokens).load;
     f->memory->stats.computed_instead += !choice.load;
     (void)pthread_mutex_unlock(&f->memory->lock);
+    if (later) {
+        f->own->has_later = true;
+        f->own->later = (struct worker_known){.ref = known->ref, .bytes = known->bytes};
+        memcpy(f->own->later.hash, known->hash, sizeof known->hash);
+    }
     if (!choice.load) {
         worker_note(&f->own->notes,
             "capture %s was not loaded: it would take %.1f ms (%s) and %.1f ms to attach, reading "
@@ -366,6 +373,28 @@ void worker_fusion_release(struct worker_memory *memory, struct worker_prompt *p
         worker_cache_release(memory->cache, own->apart[i].kept);
     }
     own->apart_count = 0;
+}
+
+bool worker_memory_has_later(const struct worker_prompt *prompt)
+{
+    return prompt->own->has_later;
+}
+
+void worker_memory_bring_later(struct worker_memory *memory, const struct worker_host *host,
+    const struct worker_fetch *fetch, struct worker_prompt *prompt)
+{
+    struct worker_prompt_private *own = prompt->own;
+    struct finding f = {
+        .memory = memory, .host = host, .fetch = fetch, .prompt = prompt, .own = own};
+    struct worker_part part = {.kept = NULL};
+    if (own->has_later) {
+        own->has_later = false;
+        part.kept = worker_cache_hold(memory->cache, own->later.hash);
+        if (!part.kept && fetch_kept(&f, &own->later, &part, NULL) != MEMOS_OK) {
+            return; /* the next answer will say why */
+        }
+        worker_cache_release(memory->cache, part.kept);
+    }
 }
 
 /* ---- into the engine ------------------------------------------------------------------------- */

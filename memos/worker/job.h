@@ -1,6 +1,7 @@
 /* A job on its way through the worker, and the queues between the threads that it visits.
  *
  *   Generate   PREPARE (fetch) -> RUN (model) [-> RECEIPT (fetch)] [-> READ (model) -> PUT (fetch)]
+ *              [-> LATER (fetch): a capture is brought for the next answer]
  *   Score      PREPARE         -> RUN
  *   Capture    PREPARE         -> READ -> PUT
  *
@@ -27,6 +28,7 @@ enum worker_stage {
     WORKER_RECEIPT,
     WORKER_READ,
     WORKER_PUT,
+    WORKER_LATER,
 };
 
 /* A reply on its way to the broker. */

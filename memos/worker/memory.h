@@ -123,6 +123,12 @@ MEMOS_MUST_USE enum memos_status worker_capture_put(struct worker_memory *memory
     struct memos_error *err);
 void worker_capture_free(struct worker_capture **capture); /* takes NULL */
 
+/* A capture would have been worth its attaching, and not its loading: is there one? Then bring it,
+ * on a fetch thread before the ticket is given back, so that it is here for the next answer. */
+bool worker_memory_has_later(const struct worker_prompt *prompt);
+void worker_memory_bring_later(struct worker_memory *memory, const struct worker_host *host,
+    const struct worker_fetch *fetch, struct worker_prompt *prompt);
+
 /* Put the receipt as a cube of its space, subtype "receipt". */
 MEMOS_MUST_USE enum memos_status worker_receipt_put(const struct worker_fetch *fetch,
     const struct worker_prompt *prompt, struct memcube_ref *out_ref, struct memos_error *err);

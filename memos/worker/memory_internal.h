@@ -55,6 +55,8 @@ struct worker_prompt_private {
     bool is_attached;
     struct paramem_attached attached;
     uint64_t attach_us;
+    struct worker_known later; /* ref, hash and bytes of a capture that is worth having here */
+    bool has_later;
     struct worker_part *apart; /* (layout.placed_count) in the arena */
     size_t apart_count;
     struct paramem_placed *placed;        /* what of them the engine is given */

@@ -136,6 +136,8 @@ static void generate_end(struct worker_model *model, struct worker_job *job)
     if (job->captures_count > 0) {
         job->stage = WORKER_READ;
         piece_add(model, job);
+    } else if (worker_memory_has_later(job->prompt)) {
+        hand_to_fetch(job, WORKER_LATER);
     } else {
         worker_reply_over(job);
     }

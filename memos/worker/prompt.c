@@ -43,7 +43,7 @@ static void append_words(struct memos_buffer *out, struct memos_bytes words)
 }
 
 static void append_body(
-    const struct worker_text *text, struct memos_bytes words, struct memos_buffer *out)
+    const struct worker_recalled *text, struct memos_bytes words, struct memos_buffer *out)
 {
     char when[MEMOS_TIME_TEXT_BYTES];
     const struct memos_bytes speaker = trimmed(text->speaker);
@@ -57,7 +57,7 @@ static void append_body(
     append_words(out, words);
 }
 
-void worker_prompt_body(const struct worker_text *text, struct memos_buffer *out)
+void worker_prompt_body(const struct worker_recalled *text, struct memos_buffer *out)
 {
     append_body(text, trimmed(text->words), out);
 }
@@ -68,8 +68,9 @@ static enum memos_status encode_plain(const struct worker_host *host, struct mem
     return paramem_tokenizer_encode(host->tokenizer, text, PARAMEM_PLAIN_TEXT, out, err);
 }
 
-static enum memos_status body_ids(const struct worker_host *host, const struct worker_text *text,
-    struct memos_bytes words, const char *behind, struct paramem_ids *out, struct memos_error *err)
+static enum memos_status body_ids(const struct worker_host *host,
+    const struct worker_recalled *text, struct memos_bytes words, const char *behind,
+    struct paramem_ids *out, struct memos_error *err)
 {
     struct memos_buffer body = memos_buffer_make(BODY_BYTES_MAX);
     append_body(text, words, &body);
@@ -83,7 +84,7 @@ static enum memos_status body_ids(const struct worker_host *host, const struct w
 }
 
 enum memos_status worker_prompt_body_ids(const struct worker_host *host,
-    const struct worker_text *text, struct paramem_ids *out, struct memos_error *err)
+    const struct worker_recalled *text, struct paramem_ids *out, struct memos_error *err)
 {
     return body_ids(host, text, trimmed(text->words), "", out, err);
 }
@@ -92,7 +93,7 @@ enum memos_status worker_prompt_body_ids(const struct worker_host *host,
 
 /* A cube that may be placed, with its body's ids (on the heap). */
 struct chosen {
-    const struct worker_text *text;
+    const struct worker_recalled *text;
     struct paramem_ids body;
     bool is_cut;
 };
@@ -123,7 +124,7 @@ static enum memos_status mark_ids(
 
 /* Shorter and shorter, at the ends of words, until it fits `tokens`; none when nothing does. */
 static enum memos_status cut_to_fit(const struct worker_prompt_input *in,
-    const struct worker_text *text, size_t tokens, struct paramem_ids *body,
+    const struct worker_recalled *text, size_t tokens, struct paramem_ids *body,
     struct memos_error *err)
 {
     struct memos_bytes words = trimmed(text->words);
@@ -151,7 +152,7 @@ static enum memos_status cut_to_fit(const struct worker_prompt_input *in,
     return status;
 }
 
-static void take(struct choosing *c, const struct worker_text *text, struct paramem_ids *body)
+static void take(struct choosing *c, const struct worker_recalled *text, struct paramem_ids *body)
 {
     c->items[c->count++] = (struct chosen){.text = text, .body = *body};
     c->used += c->mark + body->count;
@@ -181,10 +182,10 @@ static enum memos_status choose_named(struct choosing *c, struct memos_error *er
 static enum memos_status choose_found(struct choosing *c, struct memos_error *err)
 {
     char ref[WORKER_REF_TEXT_BYTES];
-    const struct worker_text *best = NULL;
+    const struct worker_recalled *best = NULL;
     enum memos_status status = MEMOS_OK;
     for (size_t i = 0; i < c->in->texts_count && status == MEMOS_OK; i++) {
-        const struct worker_text *text = &c->in->texts[i];
+        const struct worker_recalled *text = &c->in->texts[i];
         struct paramem_ids body = {0};
         if (text->is_named || trimmed(text->words).size == 0) {
             continue;
@@ -221,8 +222,8 @@ static enum memos_status choose_found(struct choosing *c, struct memos_error *er
 /* Named ones keep their places; found ones by time, then id. */
 static int by_place(const void *a, const void *b)
 {
-    const struct worker_text *x = ((const struct chosen *)a)->text;
-    const struct worker_text *y = ((const struct chosen *)b)->text;
+    const struct worker_recalled *x = ((const struct chosen *)a)->text;
+    const struct worker_recalled *y = ((const struct chosen *)b)->text;
     if (x->is_named || y->is_named) {
         return x->is_named && y->is_named ? (x > y) - (x < y) : (int)y->is_named - x->is_named;
     }

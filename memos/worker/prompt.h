@@ -28,7 +28,7 @@
 
 /* A cube in a prompt. Numbers are tokens of the prompt. */
 struct worker_placed {
-    const struct worker_text *text;
+    const struct worker_recalled *text;
     size_t first; /* of its mark */
     size_t body;  /* of its body */
     size_t end;   /* one past its last */
@@ -49,7 +49,7 @@ struct worker_prompt_input {
     const Memos__Generate *generate;  /* messages or prompt_frame; template, tools_json, ... */
     const struct memos_bytes *frames; /* by number, from 1 */
     size_t frames_count;
-    const struct worker_text *texts;
+    const struct worker_recalled *texts;
     size_t texts_count;
     size_t budget;      /* of memory in tokens */
     size_t context;     /* of prompt and answer; 0: no bound */
@@ -65,10 +65,10 @@ MEMOS_MUST_USE enum memos_status worker_prompt_make(const struct worker_prompt_i
     struct memos_error *err);
 
 /* A cube's body: what stands behind its mark. Appended to out. */
-void worker_prompt_body(const struct worker_text *text, struct memos_buffer *out);
+void worker_prompt_body(const struct worker_recalled *text, struct memos_buffer *out);
 /* Its ids, by themselves. Free ids with free. */
 MEMOS_MUST_USE enum memos_status worker_prompt_body_ids(const struct worker_host *host,
-    const struct worker_text *text, struct paramem_ids *out, struct memos_error *err);
+    const struct worker_recalled *text, struct paramem_ids *out, struct memos_error *err);
 
 /* What was asked last: the last user message, else the prompt; with a NUL in the arena. "" when
  * there is none. */

@@ -14,7 +14,8 @@ static enum memos_status fail_full(struct memos_error *err)
     return memos_fail(err, MEMOS_NO_MEMORY, "no memory for the texts of a prompt");
 }
 
-static bool readers_copy(const Memos__Cube *cube, struct memos_arena *arena, struct worker_text *t)
+static bool readers_copy(
+    const Memos__Cube *cube, struct memos_arena *arena, struct worker_recalled *t)
 {
     t->readers = memos_arena_take(arena, cube->n_readers, sizeof *t->readers);
     for (size_t i = 0; i < cube->n_readers && t->readers; i++) {
@@ -29,11 +30,11 @@ static bool readers_copy(const Memos__Cube *cube, struct memos_arena *arena, str
 
 /* INVALID: the cube has no words. */
 static enum memos_status text_of(const Memos__Cube *cube, const struct memos_message *message,
-    struct memos_arena *arena, struct worker_text *out, struct memos_error *err)
+    struct memos_arena *arena, struct worker_recalled *out, struct memos_error *err)
 {
     const struct memos_bytes payload = memos_message_frame(message, cube->frame);
     char ref[WORKER_REF_TEXT_BYTES];
-    *out = (struct worker_text){.ref.number = cube->number,
+    *out = (struct worker_recalled){.ref.number = cube->number,
         .event_us = cube->event_us != 0 ? cube->event_us : cube->time_us};
     if (!worker_id_of(cube->id, &out->ref.id) || !worker_hash_of(cube->payload_hash, out->hash)) {
         return memos_fail(err, MEMOS_CORRUPT, "a cube without id or hash");
@@ -118,12 +119,12 @@ bool worker_texts_alike(struct memos_bytes a, struct memos_bytes b)
 }
 
 /* Is it there already, or said by one that stands before it? */
-static bool is_told(
-    const struct worker_texts *texts, const struct worker_text *text, struct worker_notes *notes)
+static bool is_told(const struct worker_texts *texts, const struct worker_recalled *text,
+    struct worker_notes *notes)
 {
     char ref[WORKER_REF_TEXT_BYTES], other[WORKER_REF_TEXT_BYTES];
     for (size_t i = 0; i < texts->count; i++) {
-        const struct worker_text *item = &texts->items[i];
+        const struct worker_recalled *item = &texts->items[i];
         if (memos_id_equal(&item->ref.id, &text->ref.id)) {
             return true;
         }
@@ -160,7 +161,7 @@ static enum memos_status hits_take(const struct memos_message *message, const Me
     enum memos_status status = MEMOS_OK;
     for (size_t i = 0; i < hits->n_hits && status == MEMOS_OK; i++) {
         const Memos__Cube *cube = hits->hits[i]->cube;
-        struct worker_text *text = &texts->items[texts->count];
+        struct worker_recalled *text = &texts->items[texts->count];
         if (!cube || strcmp(cube->subtype, "receipt") == 0) {
             continue;
         }
@@ -257,7 +258,7 @@ static bool state_stands(uint32_t state)
 
 /* An older version may be named; it is used when it says what the head says. */
 static enum memos_status check_stands(
-    const Memos__Cube *head, const struct worker_text *text, struct memos_error *err)
+    const Memos__Cube *head, const struct worker_recalled *text, struct memos_error *err)
 {
     char ref[WORKER_REF_TEXT_BYTES];
     if (head->stale || !state_stands(head->state)) {
@@ -277,7 +278,7 @@ static enum memos_status named_take(const struct worker_fetch *fetch, const char
     const struct memcube_ref *ref, struct memos_arena *arena, struct worker_texts *texts,
     struct memos_error *err)
 {
-    struct worker_text *text = &texts->items[texts->count];
+    struct worker_recalled *text = &texts->items[texts->count];
     struct memos_message *message = NULL, *head = NULL;
     enum memos_status status =
         get(fetch, space, &ref->id, ref->number, texts->moment.seq, false, &message, err);

@@ -10,7 +10,7 @@
 #include "memos/worker/note.h"
 
 /* A cube's words. Everything lies in the arena. */
-struct worker_text {
+struct worker_recalled {
     struct memcube_ref ref;
     uint8_t hash[MEMCUBE_HASH_BYTES]; /* of the payload */
     struct memos_bytes words;         /* UTF-8, as stored */
@@ -23,7 +23,7 @@ struct worker_text {
 };
 
 struct worker_texts {
-    struct worker_text *items; /* named ones as named, then found ones, the best first */
+    struct worker_recalled *items; /* named ones as named, then found ones, the best first */
     size_t count;
     struct worker_moment moment;
     bool has_moment; /* false: there is no space to remember from */

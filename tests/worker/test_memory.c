@@ -1,6 +1,7 @@
 /* What a user would lose: an answer that uses what he took back; one that differs because memory
  * was loaded instead of read; a worker that a damaged capture stops; receipts that say what was
  * not. */
+#include "memos/worker/memory_internal.h"
 #include "memos/worker/receipt_json.h"
 
 #include "tests/worker/scene.h"
@@ -334,6 +335,39 @@ static void hot_ones_are_made_anew(void **state)
     scene_free(scene, &round);
 }
 
+/* Loading would cost more than it spares; what lies here would not. So it is brought, for the next.
+ */
+static void what_is_too_slow_comes_later(void **state)
+{
+    struct scene *scene = *state;
+    struct scene_round round;
+    struct memcube_ref ref;
+    const struct three three = three_put(scene);
+    struct scene_wish wish = wish_of(&three, "?");
+    wish.capture = true;
+    scene_run(scene, &wish, &round);
+    assert_true(scene_keep(scene, &round, &ref));
+    scene_free(scene, &round);
+    scene_restart(scene);
+    struct worker_cost *cost = worker_memory_cost(scene->memory, &scene->tiny.host);
+    for (int i = 0; i < 20; i++) {
+        worker_cost_saw_read(cost, 512, 500000); /* half a second */
+        worker_cost_saw_load(cost, WORKER_MAPPED, 1 << 17, 900000);
+    }
+    scene_run(scene, &wish, &round);
+    assert_int_equal(scene_from_kv(&round), 0);
+    assert_true(scene_noted(&round, "was not loaded"));
+    assert_true(worker_memory_has_later(round.prompt));
+    worker_memory_bring_later(scene->memory, &scene->tiny.host, &scene->fetch, round.prompt);
+    assert_false(worker_memory_has_later(round.prompt));
+    scene_free(scene, &round);
+    tiny_host_forget(&scene->tiny);
+    scene_run(scene, &wish, &round);
+    assert_true(scene_from_kv(&round) > 0);
+    assert_int_equal(round.prompt->receipt->items[3]->bytes, 0); /* it was here */
+    scene_free(scene, &round);
+}
+
 /* ---- what others did to them ----------------------------------------------------------------- */
 
 /* A payload in the place of a capture's: read instead, noted, same answer. */
@@ -612,6 +646,7 @@ int main(void)
         SCENE_TEST(stale_until_it_is_taken_back),
         SCENE_TEST(a_warm_worker_hears_of_it),
         SCENE_TEST(hot_ones_are_made_anew),
+        SCENE_TEST(what_is_too_slow_comes_later),
         SCENE_TEST(damaged_ones_are_read_instead),
         SCENE_TEST(another_models_are_not_seen),
         SCENE_TEST(captured_before_anybody_asks),

@@ -30,7 +30,7 @@ struct asking {
     Memos__ChatMessage messages[FRAMES_MAX], *pointers[FRAMES_MAX];
     struct memos_bytes frames[FRAMES_MAX];
     size_t frames_count;
-    struct worker_text texts[TEXTS_MAX];
+    struct worker_recalled texts[TEXTS_MAX];
     size_t texts_count;
     size_t budget, context;
 };
@@ -64,11 +64,11 @@ static void say(struct asking *a, const char *role, const char *words)
 }
 
 /* A cube; its number is its id. day 0: 1970-01-01. */
-static struct worker_text *remember(
+static struct worker_recalled *remember(
     struct asking *a, uint8_t number, int64_t day, const char *speaker, const char *words)
 {
-    struct worker_text *text = &a->texts[a->texts_count++];
-    *text = (struct worker_text){.ref.number = 1,
+    struct worker_recalled *text = &a->texts[a->texts_count++];
+    *text = (struct worker_recalled){.ref.number = 1,
         .words = memos_bytes_of(words),
         .speaker = memos_bytes_of(speaker),
         .event_us = day * DAY + INT64_C(50160000000), /* 13:56 */
