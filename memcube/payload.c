@@ -690,6 +690,20 @@ void memcube_maps_release(struct memcube_maps *maps)
     }
 }
 
+bool memcube_maps_take(struct memcube_maps *maps, const void *data)
+{
+    struct memcube_map **at = &maps->first;
+    while (*at && (*at)->data != data) {
+        at = &(*at)->next;
+    }
+    struct memcube_map *map = *at;
+    if (map) {
+        *at = map->next;
+        free(map);
+    }
+    return map != NULL;
+}
+
 static enum memos_status read_inline(struct memcube_payloads *payloads, struct memcube_txn *txn,
     uint64_t slot, uint64_t size, struct memos_arena *arena, struct memos_bytes *out,
     struct memos_error *err)

@@ -74,6 +74,9 @@ struct memcube_maps {
 };
 void memcube_maps_release(struct memcube_maps *maps);
 
+/* Take the mapping that begins at data out; false when there is none. */
+bool memcube_maps_take(struct memcube_maps *maps, const void *data);
+
 /* The bytes: decrypted into the arena, or mapped (and remembered in maps). verify: hash them and
  * answer CORRUPT when they are not what they were. */
 MEMOS_MUST_USE enum memos_status memcube_payload_read(struct memcube_payloads *payloads,

@@ -129,6 +129,12 @@ MEMOS_MUST_USE enum memos_status memcube_payload_get(struct memcube_read *read,
     const struct memcube_space *space, const struct memcube_version *version, bool verify,
     struct memos_bytes *out, struct memos_error *err);
 
+/* Make a large payload outlive the read: true when bytes, as memcube_payload_get gave them, are
+ * mapped; from then on they are the caller's, who unmaps them on whatever thread. A forget that is
+ * carried out in the meantime turns them into zeros under him. */
+bool memcube_payload_take(struct memcube_read *read, struct memos_bytes bytes);
+void memcube_payload_unmap(struct memos_bytes bytes);
+
 /* The path of the file that holds a large payload, so that a process on this host can map it
  * itself; NOT_FOUND for a payload that lies in the database. */
 MEMOS_MUST_USE enum memos_status memcube_payload_path(struct memcube_read *read,

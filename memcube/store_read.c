@@ -2,6 +2,7 @@
 #include "memcube/store_internal.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum {
     READ_BYTES_MAX = 512 * 1024 * 1024, /* what one snapshot may hold in memory */
@@ -412,6 +413,16 @@ enum memos_status memcube_payload_get(struct memcube_read *read,
     return memcube_payload_read(read->store->payloads, read->txn, space->number, place,
         &version->payload_hash, version->payload_bytes, verify, &read->arena, &read->maps, out,
         err);
+}
+
+bool memcube_payload_take(struct memcube_read *read, struct memos_bytes bytes)
+{
+    return memcube_maps_take(&read->maps, bytes.data);
+}
+
+void memcube_payload_unmap(struct memos_bytes bytes)
+{
+    (void)munmap((void *)(uintptr_t)bytes.data, bytes.size);
 }
 
 enum memos_status memcube_payload_path(struct memcube_read *read,

@@ -138,6 +138,7 @@ enum memos_status broker_request_payload(struct broker_request *rq, struct memos
 struct leaving {
     struct broker_session *session;
     size_t size;
+    struct memos_bytes map; /* a file's pages, lent as they are; data NULL: copied into data */
     _Alignas(max_align_t) uint8_t data[];
 };
 
@@ -147,6 +148,9 @@ static void leaving_release(void *data, void *hint)
     (void)data;
     atomic_fetch_sub_explicit(&leaving->session->leaving, leaving->size, memory_order_relaxed);
     broker_session_drop(&leaving->session);
+    if (leaving->map.data) {
+        memcube_payload_unmap(leaving->map);
+    }
     free(leaving);
 }
 
@@ -179,24 +183,44 @@ static enum memos_status reserve(
     return MEMOS_OK;
 }
 
+/* Pages that are not in memory are read here, not on ZeroMQ's thread, where everybody would wait.
+ */
+static void touch(struct memos_bytes bytes)
+{
+    enum { PAGE = 4096 };
+    const volatile uint8_t *at = bytes.data;
+    for (size_t i = 0; i < bytes.size; i += PAGE) {
+        (void)at[i];
+    }
+}
+
 /* Add a payload that has been reserved; the reservation goes with it, on failure too. */
 static enum memos_status add_large(struct broker_request *rq, struct memos_frames *frames,
     struct memos_bytes bytes, struct memos_error *err)
 {
     struct broker_session *session = rq->session;
-    struct leaving *leaving = malloc(sizeof *leaving + bytes.size);
+    bool lent = rq->reader && rq->reader->read && memcube_payload_take(rq->reader->read, bytes);
+    struct leaving *leaving = malloc(sizeof *leaving + (lent ? 0 : bytes.size));
     if (!leaving) {
         atomic_fetch_sub_explicit(&session->leaving, bytes.size, memory_order_relaxed);
+        if (lent) {
+            memcube_payload_unmap(bytes);
+        }
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for a payload of %zu bytes", bytes.size);
     }
     atomic_fetch_add_explicit(&session->references, 1, memory_order_relaxed);
     leaving->session = session;
     leaving->size = bytes.size;
-    memcpy(leaving->data, bytes.data, bytes.size);
-    enum memos_status status = memos_frames_add_lent(
-        frames, memos_bytes_make(leaving->data, bytes.size), leaving_release, leaving, err);
+    leaving->map = lent ? bytes : memos_bytes_make(NULL, 0);
+    if (lent) {
+        touch(bytes);
+    } else {
+        memcpy(leaving->data, bytes.data, bytes.size);
+        bytes.data = leaving->data;
+    }
+    enum memos_status status = memos_frames_add_lent(frames, bytes, leaving_release, leaving, err);
     if (status != MEMOS_OK) {
-        leaving_release(leaving->data, leaving);
+        leaving_release(NULL, leaving);
     }
     return status;
 }

@@ -6,7 +6,8 @@
  * while another one runs it.
  *
  * A handler fills rq->reply (from rq->work) and adds payloads; broker_request_pack makes the
- * message, which copies the payloads, so that snapshots can end. */
+ * message, which copies the payloads, or takes over the mappings of those that are files of their
+ * own, so that snapshots can end. */
 #ifndef MEMOS_BROKER_REQUEST_H
 #define MEMOS_BROKER_REQUEST_H
 

@@ -14,7 +14,7 @@ enum {
     SILENCE_US = 3000000, /* the broker pings every second */
     AGAIN_US = 1000000,   /* what it says of an announcement's predecessor comes within that */
     RETRY_US = 10000,
-    DRAIN_WAIT_US = 2000000, /* for the broker's answer to a drain */
+    DRAIN_WAIT_US = 2000000, /* for the broker's last word, after the last job */
     TABLE_SPARE = 64,        /* jobs that were dropped and have not ended yet */
     WARM_MAX = 64,           /* spaces that a heartbeat names */
     WARM_BYTES_MAX = 1 << 16,
@@ -42,6 +42,7 @@ static void job_end(struct worker *worker, struct worker_job *job)
             break;
         }
     }
+    link->empty_us = worker_now_us(worker);
     worker_job_release(worker, job);
 }
 
@@ -519,12 +520,13 @@ void worker_link_drain(struct worker *worker)
     }
 }
 
+/* The broker says when there is nothing more, unless it is not there to say so. */
 bool worker_link_drained(const struct worker *worker)
 {
     const struct worker_link *link = &worker->link;
-    bool is_alone = worker_now_us(worker) - link->drain_us > DRAIN_WAIT_US;
-    return link->jobs_count == 0 && !link->unsent &&
-           (link->is_told_to_stop || link->is_drained || is_alone || !link->is_taken);
+    int64_t since_us = link->empty_us > link->drain_us ? link->empty_us : link->drain_us;
+    bool is_alone = !link->is_taken || worker_now_us(worker) - since_us > DRAIN_WAIT_US;
+    return link->jobs_count == 0 && !link->unsent && (link->is_told_to_stop || is_alone);
 }
 
 enum memos_status worker_link_open(struct worker *worker, struct memos_error *err)

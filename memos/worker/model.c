@@ -167,6 +167,29 @@ static enum memos_status submit(
     return paramem_engine_submit(model->host->engine, request, &job->engine_id, err);
 }
 
+/* A score reads all that it is given, but for what stands in for texts. */
+static void score_begin(struct worker_model *model, struct worker_job *job)
+{
+    if (job->prompt && job->asked->score->memory->independent == 1) {
+        worker_memory_fuse(model->worker->memory, model->host, job->prompt);
+    }
+}
+
+static void score_end(struct worker_model *model, struct worker_job *job)
+{
+    if (job->prompt) {
+        struct paramem_result result = {
+            .finish = PARAMEM_FINISH_LENGTH, .prompt_tokens = job->prompt->ids.count};
+        for (size_t i = 0; i < job->prompt->placed_count; i++) {
+            const struct paramem_placed *placed = &job->prompt->placed[i];
+            result.placed_tokens += placed->tokens - placed->recompute;
+        }
+        worker_memory_told(model->worker->memory, model->host, job->prompt, &result, NULL, 0);
+    }
+    worker_reply_scored(job);
+    worker_reply_over(job);
+}
+
 /* A job that has come to this thread. */
 static void begin(struct worker_model *model, struct worker_job *job)
 {
@@ -180,6 +203,9 @@ static void begin(struct worker_model *model, struct worker_job *job)
             model->running[model->running_count++] = job;
         }
     } else if (status == MEMOS_OK) {
+        if (job->stage == WORKER_RUN) {
+            score_begin(model, job);
+        }
         piece_add(model, job);
     }
     if (status != MEMOS_OK && !job->is_answered) {
@@ -229,8 +255,7 @@ static void piece_run(struct worker_model *model)
     } else if (job->stage == WORKER_READ) {
         hand_to_fetch(job, WORKER_PUT);
     } else {
-        worker_reply_scored(job);
-        worker_reply_over(job);
+        score_end(model, job);
     }
 }
 

@@ -158,8 +158,13 @@ enum memos_status worker_score_window(
     if (!told) {
         return memos_fail(err, MEMOS_NO_MEMORY, "no memory for %zu scores", count - 1);
     }
-    enum memos_status status =
-        paramem_engine_score(engine, text->ids + text->begin, count, overlap, told, err);
+    enum memos_status status;
+    if (job->prompt && job->prompt->placed_count > 0) { /* within the context: one window */
+        status = paramem_engine_score_placed(
+            engine, text->ids, count, job->prompt->placed, job->prompt->placed_count, told, err);
+    } else {
+        status = paramem_engine_score(engine, text->ids + text->begin, count, overlap, told, err);
+    }
     if (status == MEMOS_OK) {
         size_t known = text->told - text->begin, fresh = count - 1 - known;
         memcpy(text->logprobs + text->told, told + known, fresh * sizeof *told);

@@ -6,7 +6,8 @@
  *
  * After a prompt, the tokens of a text are those that both together have and the prompt alone has
  * not, as `memosctl score --choices` counts; after a prompt with memory (or
- * memory alone), the text's own. */
+ * memory alone), the text's own. Captures that were turned to their places stand for their texts
+ * there, too, when that is asked for. */
 #ifndef MEMOS_WORKER_SCORE_H
 #define MEMOS_WORKER_SCORE_H
 

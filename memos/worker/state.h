@@ -48,6 +48,7 @@ struct worker_link {
     uint64_t drain_id;         /* of our WorkerDrain; 0: none was sent */
     bool is_drained;           /* the broker has answered it: no job is on its way */
     int64_t drain_us;          /* when draining began */
+    int64_t empty_us;          /* when a job ended last */
     enum memos_status refused; /* OK: not */
     struct memos_error refusal;
 };

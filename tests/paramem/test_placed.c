@@ -508,10 +508,10 @@ static void nobody_else_is_told(void **unused)
 static void another_capture_is_another_prompt(void **unused)
 {
     (void)unused;
-    static struct serving_heard heard[3];
+    static struct serving_heard heard[5];
     static struct scene scene;
     struct serving f;
-    struct serving_kept bare;
+    struct serving_kept bare, twice;
     uint64_t state = 5;
     assert_true(serving_open(&f, "cpu", tiny_llama()));
     serving_engine_anew(&f, KERN_F32, PAGES);
@@ -519,22 +519,30 @@ static void another_capture_is_another_prompt(void **unused)
     gap(&scene, &state, 130);
     serving_capture(&f, scene.prompt, 120, KERN_F32, &scene.kept[0]);
     serving_capture(&f, scene.prompt + 20, 100, KERN_F32, &bare);
+    memcpy(scene.texts[0], scene.prompt + 20, 100 * sizeof *scene.prompt);
+    memcpy(scene.texts[0] + 100, scene.prompt + 20, 100 * sizeof *scene.prompt);
+    serving_capture(&f, scene.texts[0], 200, KERN_F32, &twice);
     const struct paramem_placed ways[] = {
         {.cube = &scene.kept[0].cube, .first_in_cube = 20, .tokens = 100, .at = 20},
         {.cube = &bare.cube, .tokens = 100, .at = 20},
+        {.cube = &twice.cube, .tokens = 100, .at = 20},
+        {.cube = &twice.cube, .first_in_cube = 100, .tokens = 100, .at = 20},
         {.cube = &bare.cube, .tokens = 100, .at = 20, .recompute = 8},
     };
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 5; i++) {
         struct paramem_request request = scene_request(&scene, 1, &heard[i]);
         request.placed = &ways[i];
         request.placed_count = 1;
         serving_submit(f.engine, &request);
         serving_run(f.engine);
         assert_int_equal(heard[i].result.cached_tokens, 0);
-        assert_int_equal(heard[i].result.placed_tokens, i < 2 ? 100 : 92);
+        assert_int_equal(heard[i].result.placed_tokens, i < 4 ? 100 : 92);
+        for (size_t j = 0; j < i; j++) {
+            bool alike = heard[i].logprobs[0] == heard[j].logprobs[0];
+            assert_int_equal(alike, i == 2 && j == 1); /* the same text, at the same beginning */
+        }
     }
-    assert_true(heard[0].logprobs[0] != heard[1].logprobs[0]);
-    assert_true(heard[1].logprobs[0] != heard[2].logprobs[0]);
+    serving_kept_free(&twice);
     serving_kept_free(&bare);
     serving_kept_free(&scene.kept[0]);
     serving_close(&f);
