@@ -67,6 +67,8 @@ class Space:
         seq = self.record(b"forget", *gone)
         for one in gone:
             last = self.cubes[one][-1]
+            for version in self.cubes[one]:
+                version.state = FORGOTTEN_STATE
             self.cubes[one].append(Version(last.number + 1, seq, b"", last.draft, FORGOTTEN_STATE))
         return gone
 

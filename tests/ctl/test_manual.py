@@ -33,7 +33,8 @@ class Manual(unittest.TestCase):
             cls.page = file.read()
         listed = run("--help").split("\nOptions of every command:")
         cls.commands = re.findall(
-            r"^  ([a-z]+(?: (?:new|allow|revoke|list|add|remove|show|embed|status)\b)?)",
+            r"^  ([a-z]+(?: (?:new|allow|revoke|list|add|remove|show|embed|status|start|"
+            r"drain|stop|verify)\b)?)",
             listed[0], re.MULTILINE)
         cls.common = set(re.findall(r"^  (?:-\w, )?--([a-z-]+)", listed[1], re.MULTILINE))
 
@@ -53,6 +54,7 @@ class Manual(unittest.TestCase):
         self.assertIn("grant add", self.commands)
         self.assertIn("encoder status", self.commands)
         self.assertIn("model show", self.commands)
+        self.assertIn("receipt verify", self.commands)
         self.assertIn("json", self.common)
 
     def test_every_command_is_in_both(self) -> None:

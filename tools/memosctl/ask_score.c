@@ -62,11 +62,15 @@ static enum memos_status score_text(
 {
     struct ctl *ctl = asked->ctl;
     struct memos_message *reply = NULL;
+    /* memory stands before a prompt, be it empty */
+    const struct memos_bytes frames[] = {text, memos_bytes_make(NULL, 0)};
+    const size_t frames_count = asked->score.memory ? 2 : 1;
     uint32_t number = 1;
     int64_t began_us = ctl->clock.mono_us(ctl->clock.self);
     asked->score.frames = &number;
     asked->score.n_frames = 1;
-    enum memos_status status = ask(asked, &text, 1, &reply, err);
+    asked->score.prompt_frame = asked->score.memory ? 2 : 0;
+    enum memos_status status = ask(asked, frames, frames_count, &reply, err);
     if (status == MEMOS_OK) {
         const Memos__Scored *scored = memos_message_reply(reply)->scored;
         const Memos__TextScore *told = scored->texts[0];

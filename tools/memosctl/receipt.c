@@ -91,7 +91,8 @@ static enum memos_status check_standing(struct ctl *ctl, const Memos__Receipt *r
     } else if (status == MEMOS_OK && cube->number != item->ref->number) {
         find(out, CTL_RECEIPT_WRONG, "at record %llu version %u stood, not %u", seq, cube->number,
             item->ref->number);
-    } else if (status == MEMOS_OK && cube->state > MEMCUBE_STATE_FROZEN) {
+    } else if (status == MEMOS_OK && cube->state > MEMCUBE_STATE_FROZEN &&
+               cube->state != MEMCUBE_STATE_FORGOTTEN) { /* that is told of all its versions */
         find(out, CTL_RECEIPT_WRONG, "at record %llu it was %s", seq, ctl_state_name(cube->state));
     }
     memos_message_free(&reply);

@@ -20,7 +20,8 @@ from . import model
 from ._api import AsOf, IdempotencyKey
 from .errors import Error
 from .model import (
-    Content, Draft, Filter, Id, Kind, Method, Mode, Query, Ref, Source, State, Time)
+    Content, Draft, Filter, Id, Kind, Memory, Message, Method, Mode, Query, Ref, Sampling, Source,
+    State, Time)
 '''
 
 

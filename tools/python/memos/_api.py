@@ -17,7 +17,8 @@ from ._schema import pb
 from ._wire import Operation, T
 from .errors import Error
 from .model import (
-    Content, Draft, Filter, Id, Kind, Method, Mode, Query, Ref, Source, State, Time)
+    Content, Draft, Filter, Id, Kind, Memory, Message, Method, Mode, Query, Ref, Source, State,
+    Time)
 
 AsOf = Union[int, datetime.datetime]
 IdempotencyKey = Union[str, bytes, None]
@@ -265,6 +266,33 @@ class Api:
                 key: IdempotencyKey = None) -> model.Outcome:
         """Read a file of `export` into a space. The same file twice changes nothing."""
         return self._run(operations.import_(space, path, reason, key))
+
+    # ---- models (`generate` is the clients' own: its answer comes in parts)
+
+    def score(self, texts: Union[str, Sequence[str]], *, prompt: Optional[str] = None,
+              space: str = "", memory: Optional[Memory] = None, model: str = "",
+              overlap: int = 0, logprobs: bool = False) -> List[model.TextScore]:
+        """How likely texts are to a model, each alone after the prompt. logprobs: of each token,
+        too. memory stands before the prompt. model: a name that a worker announced, or the
+        beginning of its fingerprint in hex; empty: the only one there is."""
+        fields = dict(model=model, overlap=overlap, logprobs=logprobs)
+        return self._run(operations.score(space, [texts] if isinstance(texts, str) else texts,
+                                          prompt, memory, fields))
+
+    def capture(self, space: str, ids: Union[Id, Sequence[Id]] = (), *,
+                messages: Sequence[Message] = (), model: str = "", independent: bool = False,
+                dtype: int = 0, bare: bool = False, template: str = "", reason: str = ""
+                ) -> List[model.CaptureMade]:
+        """Keep what a model makes of cubes, in this order, and of messages that stand with them.
+        independent: each cube alone, to be turned to any place (approximate). dtype: 0 as the
+        worker's cache, 1 f32, 2 f16, 3 bf16, 4 e4m3. bare: as before a bare text."""
+        fields = dict(model=model, independent=independent, dtype=dtype, bare=bare,
+                      template=template, reason=reason)
+        return self._run(operations.capture(space, convert.ids_of(ids), messages, fields))
+
+    def workers(self) -> List[model.Worker]:
+        """The workers of the broker, their models and what they do."""
+        return self._run(operations.workers())
 
     # ---- the broker itself
 

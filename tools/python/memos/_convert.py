@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import datetime
+import random
 import uuid
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from . import model
 from ._schema import pb
@@ -287,3 +288,77 @@ def welcome(msg: Any) -> model.Welcome:
     """Who the broker is."""
     return model.Welcome(msg.version, msg.protocol, msg.principal, msg.events,
                          msg.message_bytes_max, msg.server_key, msg.administrator)
+
+
+# ---- models
+
+
+def receipt(msg: Any) -> model.Receipt:
+    """What an answer was made with."""
+    items = [model.ReceiptItem(ref(i.ref), i.payload_hash, model.UsedAs(i.used_as), i.first_token,
+                               i.tokens, i.bytes, i.micros, i.score, i.mark, i.approximate)
+             for i in msg.items]
+    return model.Receipt(msg.id, msg.space, msg.seq, msg.head, to_time(msg.time_us), msg.principal,
+                         msg.model, msg.fingerprint, msg.prompt_hash, msg.answer_hash, msg.worker,
+                         items, list(msg.notes))
+
+
+def answer(msg: Any, frames: Sequence[bytes]) -> model.Answer:
+    """A whole answer."""
+    text = (payload(msg.frame, frames) or b"").decode(errors="replace")
+    return model.Answer(
+        text, model.Finish(msg.finish), msg.prompt_tokens, msg.cached_tokens, msg.cut_tokens,
+        msg.tokens, msg.stop_string, msg.queued_us / 1e6, msg.memory_us / 1e6, msg.first_us / 1e6,
+        msg.total_us / 1e6, receipt(msg.receipt) if msg.HasField("receipt") else None,
+        ref(msg.receipt_ref) if msg.HasField("receipt_ref") else None)
+
+
+def worker(msg: Any) -> model.Worker:
+    """One worker."""
+    models = [model.WorkerModel(m.name, m.fingerprint, m.architecture, m.weights, m.kv, m.backend,
+                                m.template, m.context, m.parameters, m.memory_bytes)
+              for m in msg.announced.models]
+    return model.Worker(
+        msg.id, msg.announced.name, msg.announced.version, models, msg.announced.jobs_max,
+        msg.jobs_running, msg.jobs_done, msg.jobs_failed, msg.last.tokens,
+        msg.last.captures_loaded, msg.last.captures_bytes, to_time(msg.since_us),
+        msg.quiet_ms / 1e3, msg.draining)
+
+
+def memory(value: Optional[model.Memory]) -> Any:
+    """The message; None for None."""
+    if value is None:
+        return None
+    refs = [pb.Ref(id=to_id(one.id), number=one.number) for one in value.cubes]
+    return pb.Memory(
+        search=value.search, query=value.query, filter=filter_out(value.filter), top_k=value.top_k,
+        budget_tokens=value.budget, cubes=refs, as_of=as_of(value.as_of), captures=value.captures,
+        independent=value.independent, recompute_tokens=value.recompute, capture=value.capture,
+        without=[to_id(one) for one in value.without])
+
+
+# The bits of Sampling.own, and the field of each.
+OWN = {"temperature": 1, "top_p": 2, "min_p": 4, "top_k": 8, "repetition": 16}
+
+
+def sampling(value: model.Sampling) -> Any:
+    """The message: what is None is the model's own, the seed a new one."""
+    seed = value.seed if value.seed is not None else random.SystemRandom().getrandbits(32)
+    message = pb.Sampling(seed=seed)
+    for name, bit in OWN.items():
+        given = getattr(value, name)
+        if given is None:
+            message.own |= bit
+        else:
+            setattr(message, name, given)
+    return message
+
+
+def prompt(what: Union[str, Sequence[model.Message]], payloads: Payloads) -> Dict[str, Any]:
+    """The fields of a Generate or a Capture: a text as it is, or a conversation."""
+    if isinstance(what, str):
+        return {"prompt_frame": payloads.add(what)}
+    return {"messages": [
+        pb.ChatMessage(role=m.role, frame=payloads.add(m.content), name=m.name,
+                       tool_call_id=m.tool_call_id, tool_calls_json=m.tool_calls_json)
+        for m in what]}

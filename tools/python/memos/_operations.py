@@ -268,6 +268,53 @@ def spaces() -> Operation[List[model.SpaceInfo]]:
             return found
 
 
+# ---- models
+
+
+def generate(space: str, what: Union[str, Sequence[model.Message]],
+             memory: Optional[model.Memory], sampling: model.Sampling,
+             fields: Dict[str, Any]) -> Call:
+    """A request whose answer comes in parts (see client.Generation)."""
+    payloads = convert.Payloads()
+    message = pb.Generate(space=space, memory=convert.memory(memory),
+                          sampling=convert.sampling(sampling), **convert.prompt(what, payloads),
+                          **fields)
+    return Call("generate", message, payloads.frames)
+
+
+def score(space: str, texts: Sequence[str], prompt: Optional[str],
+          memory: Optional[model.Memory], fields: Dict[str, Any]
+          ) -> Operation[List[model.TextScore]]:
+    """How likely texts are."""
+    payloads = convert.Payloads()
+    message = pb.Score(space=space, memory=convert.memory(memory), **fields)
+    if prompt is not None:
+        message.prompt_frame = payloads.add(prompt)
+    message.frames.extend(payloads.add(text) for text in texts)
+    answer = yield Call("score", message, payloads.frames)
+    body = answer.body("scored")
+    if len(body.texts) != len(texts):
+        raise Corrupt(f"{len(texts)} texts got {len(body.texts)} scores")
+    return [model.TextScore(t.tokens, t.bytes, t.logprob, list(t.logprobs)) for t in body.texts]
+
+
+def capture(space: str, ids: Sequence[bytes], messages: Sequence[model.Message],
+            fields: Dict[str, Any]) -> Operation[List[model.CaptureMade]]:
+    """Keep what a model makes of cubes."""
+    payloads = convert.Payloads()
+    message = pb.Capture(space=space, ids=ids, **convert.prompt(messages, payloads), **fields)
+    answer = yield Call("capture", message, payloads.frames)
+    return [model.CaptureMade(convert.ref(m.ref), m.tokens, m.bytes, m.read_us / 1e6,
+                              m.store_us / 1e6, m.existed)
+            for m in answer.body("captured").captures]
+
+
+def workers() -> Operation[List[model.Worker]]:
+    """Who runs models."""
+    answer = yield Call("workers", pb.Workers())
+    return [convert.worker(info) for info in answer.body("worker_infos").workers]
+
+
 # ---- the broker itself
 
 

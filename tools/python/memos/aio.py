@@ -4,17 +4,19 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import zmq
 
 from . import _address, _wire, model
+from . import _convert as convert
 from ._api import Api
-from ._operations import hello
+from ._operations import generate, hello
 from ._schema import pb
 from ._watching import Watching
 from ._wire import Answer, Call, Operation
-from .errors import Deadline, Error, Unavailable, Unsupported, error_of
+from .errors import Cancelled, Deadline, Error, Unavailable, Unsupported, error_of
+from .model import Memory, Message, Sampling
 
 
 TURN_MESSAGES_MAX = 100
@@ -116,6 +118,18 @@ class AsyncClient(Api):
         client.watch(...)`."""
         return AsyncWatch(self, space)
 
+    def generate(self, prompt: Union[str, Sequence[Message]], *, space: str = "",
+                 memory: Optional[Memory] = None, model: str = "",
+                 sampling: Sampling = Sampling(), max_tokens: int = 0, stops: Sequence[str] = (),
+                 template: str = "", no_thinking: bool = False, cut_front: bool = False,
+                 keep_receipt: bool = False, timeout: float = 3600.0) -> AsyncGeneration:
+        """As `Client.generate`: `async for piece in client.generate(...)`, and `await
+        generation.result()`."""
+        fields = dict(model=model, max_tokens=max_tokens, stops=stops, template=template,
+                      no_thinking=no_thinking, cut_front=cut_front, keep_receipt=keep_receipt)
+        call = generate(space, prompt, memory or (Memory() if space else None), sampling, fields)
+        return AsyncGeneration(self, call, timeout)
+
     def _open_socket(self, kind: int, address: str) -> Any:
         socket: Any = zmq.Context.instance().socket(kind)
         try:
@@ -140,20 +154,28 @@ class AsyncClient(Api):
             return done.value
 
     async def _call(self, call: Call) -> Answer:
-        if self._pump is None:
-            self._pump = _Pump(self._open_socket(zmq.DEALER, self._options.address), self._take)
-        self._last_id += 1
-        request_id = self._last_id
+        pump = self._open_pump()
         answers: asyncio.Queue[Any] = asyncio.Queue()
-        self._waiting[request_id] = answers
+        request_id = self._listen(answers)
         try:
-            await self._send(self._pump, _wire.pack(call, request_id, self._options.timeout))
+            await self._send(pump, _wire.pack(call, request_id, self._options.timeout))
             return await self._await_answer(call, answers)
         except asyncio.CancelledError:
             self._cancel(request_id)
             raise
         finally:
             del self._waiting[request_id]
+
+    def _open_pump(self) -> _Pump:
+        if self._pump is None:
+            self._pump = _Pump(self._open_socket(zmq.DEALER, self._options.address), self._take)
+        return self._pump
+
+    def _listen(self, answers: asyncio.Queue[Any]) -> int:
+        """The id of a new request, whose answers go there."""
+        self._last_id += 1
+        self._waiting[self._last_id] = answers
+        return self._last_id
 
     async def _send(self, pump: _Pump, parts: List[bytes]) -> None:
         if await pump.send(parts, _wire.CONNECT_FAIR):
@@ -198,6 +220,86 @@ class AsyncClient(Api):
     def _tell_all(self, error: Error) -> None:
         for answers in self._waiting.values():
             answers.put_nowait(error)
+
+
+class AsyncGeneration:
+    """An answer while it is made: an asynchronous iterator of text, and a context manager; see
+    `Generation`. It is asked for with the first `async for`, `async with` or `result`."""
+
+    def __init__(self, client: AsyncClient, call: Call, timeout: float):
+        self._client, self._call, self._timeout = client, call, timeout
+        self._answers: asyncio.Queue[Any] = asyncio.Queue()
+        self._id = 0
+        self._over = False
+        self._result: Optional[model.Answer] = None
+
+    async def __aenter__(self) -> AsyncGeneration:
+        await self._begin()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> AsyncGeneration:
+        return self
+
+    async def __anext__(self) -> str:
+        await self._begin()
+        while not self._over:
+            answer = await self._next_answer()
+            if not answer.reply.more:
+                self._end()
+                self._result = convert.answer(_wire.check(answer).body("generated"),
+                                              answer.frames)
+            elif answer.reply.WhichOneof("body") == "tokens" and answer.reply.tokens.text:
+                return str(answer.reply.tokens.text)
+        raise StopAsyncIteration
+
+    async def result(self) -> model.Answer:
+        """The whole answer; what has not been iterated over yet is waited for."""
+        async for _ in self:
+            pass
+        if self._result is None:
+            raise Cancelled("the answer was left, or failed")
+        return self._result
+
+    def close(self) -> None:
+        """Want no more of it."""
+        if self._id and not self._over:
+            self._client._cancel(self._id)
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self._client._waiting.pop(self._id, None)
+
+    async def _begin(self) -> None:
+        if self._id or self._over:
+            return
+        client = self._client
+        self._id = client._listen(self._answers)
+        try:
+            await client._send(client._open_pump(),
+                               _wire.pack(self._call, self._id, self._timeout))
+        except BaseException:
+            self._end()
+            raise
+
+    async def _next_answer(self) -> Answer:
+        try:
+            answer = await asyncio.wait_for(self._answers.get(), self._timeout)
+        except asyncio.TimeoutError:
+            self.close()
+            raise Deadline(f"no word from {self._client.address} within "
+                           f"{self._timeout:g} s") from None
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if isinstance(answer, Error):
+            self._end()
+            raise answer
+        taken: Answer = answer
+        return taken
 
 
 class AsyncWatch:

@@ -3,16 +3,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Iterator, Optional, Union
+from typing import Any, Iterator, Optional, Sequence, Union
 
 import zmq
 
 from . import _address, _wire, model
+from . import _convert as convert
 from ._api import Api
-from ._operations import hello
+from ._operations import generate, hello
+from ._schema import pb
 from ._watching import Watching
 from ._wire import Answer, Call, Operation, T
-from .errors import Deadline, Unavailable, Unsupported
+from .errors import Cancelled, Deadline, Unavailable, Unsupported
+from .model import Memory, Message, Sampling
 
 
 class Client(Api):
@@ -48,6 +51,21 @@ class Client(Api):
     def watch(self, space: str) -> Watch:
         """The changes of a space from now on: iterate over it, or call its `next`."""
         return Watch(self, space)
+
+    def generate(self, prompt: Union[str, Sequence[Message]], *, space: str = "",
+                 memory: Optional[Memory] = None, model: str = "",
+                 sampling: Sampling = Sampling(), max_tokens: int = 0, stops: Sequence[str] = (),
+                 template: str = "", no_thinking: bool = False, cut_front: bool = False,
+                 keep_receipt: bool = False, timeout: float = 3600.0) -> Generation:
+        """Let a worker's model answer a conversation, or go on with a text (str): iterate over it
+        for pieces of text as they come; its `result` is the whole. space: whose memory it has, as
+        `memory` says (None: what a search finds). Leaving it early (`close`, or its `with` block)
+        cancels it. While it runs, the client is asked for nothing else. timeout: seconds without a
+        word."""
+        fields = dict(model=model, max_tokens=max_tokens, stops=stops, template=template,
+                      no_thinking=no_thinking, cut_front=cut_front, keep_receipt=keep_receipt)
+        call = generate(space, prompt, memory or (Memory() if space else None), sampling, fields)
+        return Generation(self, call, timeout)
 
     def _open_socket(self, kind: int, address: str) -> Any:
         socket: Any = zmq.Context.instance().socket(kind)
@@ -105,6 +123,67 @@ class Client(Api):
     def _poll(self, events: int, deadline: float) -> bool:
         left = max(0.0, deadline - time.monotonic())
         return bool(self._socket.poll(int(left * 1000) + 1, events))
+
+
+class Generation:
+    """An answer while it is made: an iterator of text, and a context manager."""
+
+    def __init__(self, client: Client, call: Call, timeout: float):
+        self._client, self._timeout = client, timeout
+        self._result: Optional[model.Answer] = None
+        client._last_id += 1
+        self._id = client._last_id
+        self._over = False
+        client._wait_writable(time.monotonic() + client._options.timeout)
+        client._socket.send_multipart(_wire.pack(call, self._id, timeout))
+
+    def __enter__(self) -> Generation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while not self._over:
+            answer = self._next_answer()
+            if not answer.reply.more:
+                self._over = True
+                self._result = convert.answer(_wire.check(answer).body("generated"),
+                                              answer.frames)
+            elif answer.reply.WhichOneof("body") == "tokens" and answer.reply.tokens.text:
+                return str(answer.reply.tokens.text)
+        raise StopIteration
+
+    @property
+    def result(self) -> model.Answer:
+        """The whole answer; what has not been iterated over yet is waited for."""
+        for _ in self:
+            pass
+        if self._result is None:
+            raise Cancelled("the answer was left, or failed")
+        return self._result
+
+    def close(self) -> None:
+        """Want no more of it."""
+        if not self._over:
+            self._over = True
+            self._client._last_id += 1
+            cancel = Call("cancel", pb.Cancel(request_id=self._id))
+            self._client._socket.send_multipart(
+                _wire.pack(cancel, self._client._last_id, self._client._options.timeout))
+
+    def _next_answer(self) -> Answer:
+        client = self._client
+        deadline = time.monotonic() + self._timeout
+        while client._poll(zmq.POLLIN, deadline):
+            answer = _wire.unpack(client._socket.recv_multipart())
+            if answer.reply.id == self._id or (answer.reply.id == 0 and answer.reply.status != 0):
+                return answer
+        self.close()
+        raise Deadline(f"no word from {client.address} within {self._timeout:g} s")
 
 
 class Watch:

@@ -532,3 +532,194 @@ class Welcome:
     message_bytes_max: int
     server_key: bytes
     administrator: bool
+
+
+# ---- models
+
+
+class Captures(enum.IntEnum):
+    """When captures are loaded instead of reading the text."""
+
+    AUTO = 0  # where that is quicker
+    NEVER = 1
+    ALWAYS = 2
+
+
+class Finish(enum.IntEnum):
+    """How an answer ended."""
+
+    STOP = 1
+    LENGTH = 2
+    CONTEXT = 3
+    CANCELLED = 4
+    DEADLINE = 5
+    FAILED = 6
+
+
+class UsedAs(enum.IntEnum):
+    """As what a cube was used."""
+
+    TEXT = 1
+    KV = 2
+    TEXT_IN_KV = 3
+    KV_INDEPENDENT = 4
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a conversation; role: "system", "user", "assistant" or "tool"."""
+
+    role: str
+    content: str
+    name: str = ""
+    tool_call_id: str = ""
+    tool_calls_json: str = ""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an answer may remember. search: find cubes, by `query` (empty: the last user message).
+    cubes: remember these, whatever they cost; number 0 is the head. budget: tokens of all memory
+    (0: a quarter of the context). independent: captures of single cubes may stand for their texts,
+    an approximation. capture: keep a capture of what the prompt begins with. without: cubes that a
+    search must not bring."""
+
+    search: bool = True
+    query: str = ""
+    filter: Optional[Filter] = None
+    top_k: int = 0
+    budget: int = 0
+    cubes: Sequence[Ref] = ()
+    as_of: Union[int, _datetime.datetime, None] = None
+    captures: Captures = Captures.AUTO
+    independent: bool = False
+    recompute: int = 0
+    capture: bool = False
+    without: Sequence[Id] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model draws; None: as its files say. temperature 0: always the likeliest token.
+    seed None: another each time."""
+
+    temperature: Optional[float] = None
+    top_p: Optional[float] = None
+    min_p: Optional[float] = None
+    top_k: Optional[int] = None
+    repetition: Optional[float] = None
+    seed: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class ReceiptItem:
+    """One cube that an answer was made with; size: bytes that were fetched. score 0: it was
+    named."""
+
+    ref: Ref
+    payload_hash: bytes
+    used_as: UsedAs
+    first_token: int
+    tokens: int
+    size: int
+    micros: int
+    score: float
+    mark: str
+    approximate: bool
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an answer was made with, as of which record of the space's history (seq, head)."""
+
+    id: bytes
+    space: str
+    seq: int
+    head: bytes
+    time: Optional[_datetime.datetime]
+    principal: str
+    model: str
+    fingerprint: bytes
+    prompt_hash: bytes
+    answer_hash: bytes
+    worker: str
+    items: List[ReceiptItem]
+    notes: List[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer. Times are seconds; first counts from the request to the first token."""
+
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    cached_tokens: int
+    cut_tokens: int
+    tokens: int
+    stop: str
+    queued: float
+    memory: float
+    first: float
+    total: float
+    receipt: Optional[Receipt]
+    receipt_ref: Optional[Ref]
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """How likely a text of `size` bytes is: the sum of its tokens' log probabilities (natural),
+    and each."""
+
+    tokens: int
+    size: int
+    logprob: float
+    logprobs: List[float]
+
+
+@dataclass(frozen=True)
+class CaptureMade:
+    """A capture of `size` bytes. existed: there was one already, and it holds."""
+
+    ref: Ref
+    tokens: int
+    size: int
+    read: float
+    store: float
+    existed: bool
+
+
+@dataclass(frozen=True)
+class WorkerModel:
+    """A model that a worker runs; template: its chat template's name, "" without one."""
+
+    name: str
+    fingerprint: bytes
+    architecture: str
+    weights: str
+    kv: str
+    backend: str
+    template: str
+    context: int
+    parameters: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker as the broker knows it; tokens and captures are as it last said."""
+
+    id: bytes
+    name: str
+    version: str
+    models: List[WorkerModel]
+    jobs_max: int
+    jobs_running: int
+    jobs_done: int
+    jobs_failed: int
+    tokens: int
+    captures: int
+    captures_bytes: int
+    since: Optional[_datetime.datetime]
+    quiet: float
+    draining: bool
