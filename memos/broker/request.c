@@ -264,13 +264,27 @@ static const char *error_text(
     return text;
 }
 
+/* What is not there or cannot be had is a worker, where a job was asked for. */
+static const char *hint_text(const struct broker_request *rq, enum memos_status status)
+{
+    bool wants_worker = rq->type && rq->type->class == BROKER_KEPT && !rq->type->on;
+    if (wants_worker && status == MEMOS_UNAVAILABLE) {
+        return "memosctl worker start --model PATH starts one; memosctl worker list tells who is "
+               "there";
+    }
+    if (wants_worker && status == MEMOS_NOT_FOUND) {
+        return "memosctl worker list tells which models there are";
+    }
+    return memos_status_hint(status);
+}
+
 static void head_fill(struct broker_request *rq, enum memos_status status, const char *text)
 {
     rq->reply.id = rq->envelope ? rq->envelope->id : 0;
     rq->reply.status = (uint32_t)status;
     if (status != MEMOS_OK) {
         rq->reply.message = (char *)(uintptr_t)error_text(rq, status, text);
-        rq->reply.hint = (char *)(uintptr_t)memos_status_hint(status);
+        rq->reply.hint = (char *)(uintptr_t)hint_text(rq, status);
     }
 }
 

@@ -49,6 +49,7 @@ static bool searches_allowed(const Memos__SearchMany *many, const char *space)
 static bool body_allowed(const Memos__Request *request, const char *space)
 {
     switch (request->body_case) {
+    case MEMOS__REQUEST__BODY_HELLO:
     case MEMOS__REQUEST__BODY_GET:
     case MEMOS__REQUEST__BODY_LIST:
     case MEMOS__REQUEST__BODY_SEARCH:

@@ -423,8 +423,7 @@ void broker_work_orphans(struct broker_work *work)
         if (!task->worker && !broker_workers_have(&work->workers, &task->wanted)) {
             task_fail(work, task,
                 memos_fail(&err, MEMOS_UNAVAILABLE,
-                    "the last worker that takes jobs for the model %.60s has gone: "
-                    "memosctl worker start",
+                    "the last worker that takes jobs for the model %.60s has gone",
                     task->wanted.name),
                 &err);
         }

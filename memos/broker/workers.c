@@ -180,13 +180,11 @@ static enum memos_status fail_none(const struct broker_workers *workers, const c
     const struct found *found, struct memos_error *err)
 {
     if (found->draining) {
-        return memos_fail(err, MEMOS_UNAVAILABLE,
-            "the workers that have %.60s are being drained: memosctl worker start",
+        return memos_fail(err, MEMOS_UNAVAILABLE, "the workers that have %.60s are being drained",
             model[0] ? model : "a model");
     }
     if (!workers->first || found->names[0] == '\0') {
-        return memos_fail(err, MEMOS_UNAVAILABLE,
-            "no worker is there to run a model: memosctl worker start --model PATH");
+        return memos_fail(err, MEMOS_UNAVAILABLE, "no worker is there to run a model");
     }
     return memos_fail(
         err, MEMOS_NOT_FOUND, "no worker has the model %.60s; there are: %s", model, found->names);

@@ -688,6 +688,43 @@ static void test_statistics_are_for_administrators(void **state)
 
 #define CASE(test) cmocka_unit_test_setup_teardown(test, start, end)
 
+/* A payload that is a file of its own is lent to ZeroMQ as the file's pages: they must be the right
+ * ones, also when it is asked for twice. */
+static void test_large_payloads_are_lent(void **state)
+{
+    enum { LARGE = 1 << 20 };
+    struct fixture *fixture = *state;
+    struct memos_client *far = fixture_client(fixture, "alice");
+    struct memos_client *const clients[] = {fixture->owner, far};
+    char *text = malloc(LARGE);
+    assert_non_null(text);
+    for (size_t i = 0; i < LARGE; i++) {
+        text[i] = (char)('a' + i % 23);
+    }
+    text[LARGE - 1] = '\0';
+    grant(fixture, "alice", "lent", "read");
+    struct memos_id id = put_text(fixture->owner, "lent", text, NULL);
+    ProtobufCBinaryData ids[2] = {{16, id.bytes}, {16, id.bytes}};
+    Memos__Get body = MEMOS__GET__INIT;
+    Memos__Request request;
+    body.space = (char[]){"lent"};
+    body.ids = ids;
+    body.n_ids = 2;
+    REQUEST(request, GET, get, body);
+    for (size_t client = 0; client < 2; client++) {
+        struct answer answer = ask(clients[client], &request, NULL);
+        assert_int_equal(answer.status, MEMOS_OK);
+        for (size_t i = 0; i < 2; i++) {
+            const Memos__Cube *cube = answer.reply->cubes->cubes[i];
+            assert_true(memos_bytes_equal(
+                memos_message_frame(answer.message, cube->frame), memos_bytes_of(text)));
+        }
+        answer_free(&answer);
+    }
+    memos_client_close(&far);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -703,6 +740,7 @@ int main(void)
         CASE(test_a_reply_that_is_too_large_is_refused),
         CASE(test_garbage_then_a_good_peer),
         CASE(test_statistics_are_for_administrators),
+        CASE(test_large_payloads_are_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

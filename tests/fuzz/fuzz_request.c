@@ -78,6 +78,7 @@ static void look_at_reads(const Memos__Request *request, const struct broker_cal
     switch (request->body_case) {
     case MEMOS__REQUEST__BODY_GET:
         must(call->get.ids_count <= BROKER_BATCH_MAX);
+        must(call->get.external_ids_count <= BROKER_BATCH_MAX);
         break;
     case MEMOS__REQUEST__BODY_LIST:
         must(call->list.count_max >= 1 && call->list.count_max <= BROKER_BATCH_MAX);
@@ -90,6 +91,59 @@ static void look_at_reads(const Memos__Request *request, const struct broker_cal
             must(search->query.top_k >= 1 && search->query.top_k <= BROKER_BATCH_MAX);
             must(memcube_space_check(search->space, NULL) == MEMOS_OK);
         }
+        break;
+    default:
+        break;
+    }
+}
+
+static bool is_frame(const struct memos_frames *frames, uint32_t number)
+{
+    return number <= memos_frames_payload_count(frames);
+}
+
+static void look_at_announcement(const Memos__WorkerAnnounce *body)
+{
+    must(body->n_models >= 1 && body->n_models <= 16);
+    must(body->jobs_max >= 1 && body->jobs_max <= 1024 && body->instance.len == 16);
+    for (size_t i = 0; i < body->n_models; i++) {
+        must(body->models[i]->fingerprint.len == 32 && body->models[i]->name[0] != '\0');
+        must(memos_bytes_utf8(memos_bytes_of(body->models[i]->name)));
+    }
+}
+
+static void look_at_work(const Memos__Request *request, const struct memos_frames *frames,
+    const struct broker_call *call)
+{
+    switch (request->body_case) {
+    case MEMOS__REQUEST__BODY_GENERATE:
+        must(call->work.model && call->work.priority >= 1 && call->work.priority <= 255);
+        must(is_frame(frames, request->generate->prompt_frame));
+        for (size_t i = 0; i < request->generate->n_messages; i++) {
+            must(is_frame(frames, request->generate->messages[i]->frame));
+        }
+        break;
+    case MEMOS__REQUEST__BODY_SCORE:
+        must(call->work.model && request->score->n_frames >= 1);
+        for (size_t i = 0; i < request->score->n_frames; i++) {
+            must(is_frame(frames, request->score->frames[i]));
+        }
+        break;
+    case MEMOS__REQUEST__BODY_CAPTURE:
+        must(memcube_space_check(call->space, NULL) == MEMOS_OK);
+        must(request->capture->n_ids + request->capture->n_messages > 0);
+        break;
+    case MEMOS__REQUEST__BODY_WORKER_ANNOUNCE:
+        look_at_announcement(request->worker_announce);
+        break;
+    case MEMOS__REQUEST__BODY_WORKER_HEARTBEAT:
+        must(request->worker_heartbeat->n_warm <= 64);
+        break;
+    case MEMOS__REQUEST__BODY_JOB_UPDATE:
+        must(request->job_update->ticket.len == 16 && request->job_update->reply);
+        break;
+    case MEMOS__REQUEST__BODY_JOB_OVER:
+        must(request->job_over->ticket.len == 16);
         break;
     default:
         break;
@@ -118,6 +172,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         broker_call_make(request, &frames, &arena, &call, &err) == MEMOS_OK) {
         look_at_changes(request, &frames, &call);
         look_at_reads(request, &call);
+        look_at_work(request, &frames, &call);
     }
     memos_arena_finish(&arena);
     memos_frames_free(&frames);
