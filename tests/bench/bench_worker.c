@@ -2,7 +2,7 @@
  * brought, against reading the text; what capturing costs; and what broker and ZeroMQ cost a
  * stream of tokens.
  *
- *     bench_worker [--shape llama1b|qwen06b|llama8b] [--backend cpu|cuda] [--threads N]
+ *     bench_worker [--shape llama1b|qwen06b|llama8b|tiny] [--backend cpu|cuda] [--threads N]
  *                  [--capture TYPE] [--longest TOKENS] [--only first|streams]
  *
  * memosd and memos-worker are processes of their own, the model a folder of random weights
@@ -506,7 +506,7 @@ static void scene_open(struct scene *scene)
     const struct random_shape *found = random_shape_find(scene->options->shape);
     size_t longest = strtoul(scene->options->longest, NULL, 10);
     if (!found) {
-        bench_fail("--shape llama1b|qwen06b|llama8b");
+        bench_fail("--shape llama1b|qwen06b|llama8b|tiny");
     }
     shape = *found;
     shape.layers = scene->bench->quick && shape.layers > 4 ? 4 : shape.layers;

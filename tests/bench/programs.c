@@ -163,15 +163,21 @@ struct memos_message *programs_call(struct memos_client *client, Memos__Request 
     return reply;
 }
 
-void programs_let_in_loopback(struct memos_client *owner)
+static void grant(struct memos_client *owner, const char *principal, const char *spaces)
 {
     Memos__Request request = MEMOS__REQUEST__INIT;
-    Memos__GrantSet grant = MEMOS__GRANT_SET__INIT;
-    grant.principal = (char *)"loopback";
-    grant.spaces = (char *)"*";
-    grant.rights = (char *)"admin";
+    Memos__GrantSet body = MEMOS__GRANT_SET__INIT;
+    body.principal = (char *)principal;
+    body.spaces = (char *)spaces;
+    body.rights = (char *)"admin";
     request.body_case = MEMOS__REQUEST__BODY_GRANT_SET;
-    request.grant_set = &grant;
+    request.grant_set = &body;
     struct memos_message *reply = programs_call(owner, &request, NULL, 0, "a grant");
     memos_message_free(&reply);
+}
+
+void programs_let_in_loopback(struct memos_client *owner)
+{
+    grant(owner, "loopback", "*");
+    grant(owner, "loopback", "_workers"); /* which "*" does not mean */
 }

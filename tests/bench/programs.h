@@ -32,7 +32,7 @@ struct memos_client *programs_connect(const char *address);
 struct memos_message *programs_call(struct memos_client *client, Memos__Request *request,
     const struct memos_bytes *frames, size_t frames_count, const char *what);
 
-/* Whoever comes over TCP without a key may do everything from now on. */
+/* Whoever comes over TCP without a key may do everything from now on, and be a worker. */
 void programs_let_in_loopback(struct memos_client *owner);
 
 #endif

@@ -16,6 +16,8 @@
 static const struct random_shape shapes[] = {
     {"llama1b", "Llama-3.2-1B", PARAMEM_LLAMA, 2048, 8192, 16, 32, 8, 64, 128256, true, false, 5e5},
     {"qwen06b", "Qwen3-0.6B", PARAMEM_QWEN3, 1024, 3072, 28, 16, 8, 128, 151936, true, true, 1e6},
+    {"tiny", "nothing, to see that all works", PARAMEM_LLAMA, 256, 512, 4, 8, 2, 32, 1024, true,
+        false, 1e4},
     {"llama8b", "Llama-3.1-8B", PARAMEM_LLAMA, 4096, 14336, 32, 32, 8, 128, 128256, false, false,
         5e5},
 };

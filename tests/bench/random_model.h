@@ -16,7 +16,7 @@ struct random_shape {
     double theta;
 };
 
-/* "llama1b", "qwen06b", "llama8b"; NULL: no such shape. */
+/* "llama1b", "qwen06b", "llama8b", and "tiny", which is nobody's; NULL: no such shape. */
 const struct random_shape *random_shape_find(const char *name);
 
 /* Weights as `dtype`, rotary tables for `context` positions. Ends the process when it fails. */

@@ -12,8 +12,8 @@ import uuid
 import harness
 import workers
 from harness import FIELD_PAYLOAD, OK, Wire, pb
-from workers import (ACTIVATION, ALWAYS, AS_CAPTURE, AS_TEXT, IN_CAPTURE, LENGTH, NEVER,
-                     PLAINTEXT, Told, random_host, say, wait_for)
+from workers import (ACTIVATION, ALWAYS, AS_CAPTURE, AS_TEXT, IN_CAPTURE, INDEPENDENT, LENGTH,
+                     NEVER, PLAINTEXT, Told, random_host, say, wait_for)
 
 SPACE = "worker/memory"
 WORDS = ("lake", "bicycle", "Lisbon", "violin", "invoice", "greyhound", "boiler", "sofa", "bread",
@@ -40,8 +40,8 @@ class Answers(workers.WorkerTest):
             direct = subprocess.run(
                 [os.environ["MEMOSCTL"], "generate", "--raw", "--model", str(self.model),
                  "--backend", "cpu", "--max-tokens", "24", "--temperature", "0", prompt],
-                capture_output=True, text=True, check=True, timeout=60 * harness.SLOWER)
-            self.assertEqual(direct.stdout, told.whole + "\n")
+                capture_output=True, check=True, timeout=60 * harness.SLOWER)
+            self.assertEqual(direct.stdout.decode(), told.whole + "\n")
 
     def test_what_it_is_asked_for(self) -> None:
         """Stops, alternatives, seeds, a biased token, a chat."""
@@ -343,6 +343,28 @@ class Captures(MemoryTest):
         self.assertEqual(told.ids, plain.ids)
         self.assertFalse(AS_KV & set(told.used_as()), told.generated.receipt)
 
+    def test_independent_only_when_asked(self) -> None:
+        """Captures of single cubes stand for their texts anywhere, marked as what they are."""
+        answer = self.wire.ask(capture=pb.Capture(
+            space=SPACE, ids=[ref.id for ref in self.refs], independent=True))
+        self.assertEqual((answer.status, len(answer.reply.captured.captures)), (OK, 3),
+                         answer.reply)
+        self.restart_worker()
+        plain = self.told(NEVER)
+        told = self.read_anew()
+        self.assertEqual(told.ids, plain.ids)
+        self.assertFalse(any(item.approximate for item in told.generated.receipt.items))
+        self.assertNotIn(INDEPENDENT, told.used_as())
+        self.restart_worker()
+        about = self.told(independent=1, recompute_tokens=16)
+        self.assertIn(INDEPENDENT, about.used_as(), about.generated.receipt)
+        for item in about.generated.receipt.items:
+            self.assertEqual(item.approximate, item.used_as in (INDEPENDENT, IN_CAPTURE))
+        self.assertEqual(about.generated.receipt.prompt_hash, plain.generated.receipt.prompt_hash)
+        # what is approximate stays where it was asked for
+        self.assertEqual(self.told(NEVER).ids, plain.ids)
+        self.assertEqual(self.told().ids, plain.ids)
+
     def test_a_space_of_somebody_else(self) -> None:
         """Named cubes of another space are not there, whoever they belong to."""
         request = workers.send(self.wire, QUESTION, space="worker/elsewhere", memory=self.memory())
@@ -350,6 +372,63 @@ class Captures(MemoryTest):
                       (harness.NOT_FOUND, harness.DENIED))
         kinds = pb.Filter(kinds=[PLAINTEXT])
         self.assertEqual(self.wire.ask(list=pb.List(space=SPACE, filter=kinds)).status, OK)
+
+
+class Rights(MemoryTest):
+    """A client that may only read, in some spaces; its jobs may no more than itself."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.broker.stop()
+        port = 20000 + os.getpid() % 20000
+        self.broker.flags = ["--listen", f"{self.broker.address},tcp://127.0.0.1:{port}",
+                             "--events", f"{self.broker.address}.events,tcp://127.0.0.1:{port + 1}"]
+        self.broker.start()
+        self.guest = Wire(f"tcp://127.0.0.1:{port}")
+        self.addCleanup(self.guest.close)
+        wait_for("the worker to come back", lambda: workers.infos(self.wire).workers)
+        answer = self.wire.ask(grant_set=pb.GrantSet(principal="loopback", spaces=SPACE,
+                                                     rights="read"))
+        self.assertEqual(answer.status, OK, answer.reply)
+
+    def asked(self, **more) -> Told:
+        return workers.gather(self.guest, workers.send(self.guest, QUESTION, **more))
+
+    def test_it_reads(self) -> None:
+        told = self.asked(space=SPACE, memory=self.memory())
+        self.assertEqual(told.status, OK, told.last.reply)
+        self.assertEqual(told.generated.receipt.principal, "loopback")
+        self.assertEqual(told.ids, self.told().ids)
+
+    def test_it_does_not_write(self) -> None:
+        """No receipt, no capture; and who only watches the list sees models, nothing else."""
+        told = self.asked(space=SPACE, memory=self.memory(), keep_receipt=True)
+        self.assertEqual(told.status, harness.DENIED, told.last.reply)
+        answer = self.guest.ask(capture=pb.Capture(space=SPACE, ids=[self.refs[0].id]))
+        self.assertEqual(answer.status, harness.DENIED, answer.reply)
+        self.asked(space=SPACE, memory=self.memory(capture=True))
+        self.assertEqual(self.captures(), [])
+        [info] = workers.infos(self.guest).workers
+        self.assertEqual([model.name for model in info.announced.models], [self.model.name])
+        self.assertEqual((info.announced.name, info.jobs_done), ("", 0))
+
+    def test_it_sees_what_it_may(self) -> None:
+        """Neither another space, nor cubes that are for others, nor captures made of them."""
+        self.wire.put("worker/private", "a secret about the lake")
+        for memory in (pb.Memory(search=True), self.memory()):
+            self.assertEqual(self.asked(space="worker/private", memory=memory).status,
+                             harness.DENIED)
+        [hidden] = self.wire.put(SPACE, "the heron of Ada sleeps in the boathouse",
+                                 readers=["ada"])
+        named = pb.Memory(cubes=[pb.Ref(id=ref.id) for ref in [*self.refs, hidden]], capture=True)
+        say(self.wire, QUESTION, space=SPACE, memory=named)
+        wait_for("a capture", self.captures)
+        named.capture = False
+        self.assertEqual(self.asked(space=SPACE, memory=named).status, harness.NOT_FOUND)
+        told = self.asked(space=SPACE, memory=pb.Memory(
+            search=True, query="the heron of Ada", top_k=50, captures=ALWAYS))
+        self.assertEqual(told.status, OK, told.last.reply)
+        self.assertNotIn(hidden.id, [item.ref.id for item in told.generated.receipt.items])
 
 
 class Interleavings(MemoryTest):
