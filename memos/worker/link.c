@@ -266,7 +266,7 @@ static void make_short(struct worker_out *out, const struct memos_error *err)
     out->frame = memos_bytes_make(NULL, 0);
 }
 
-/* False: the socket takes no more for now. */
+/* False: the socket takes no more. */
 static bool send_all(struct worker *worker)
 {
     struct worker_link *link = &worker->link;
