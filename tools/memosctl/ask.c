@@ -6,7 +6,13 @@
 #include <string.h>
 
 enum { LOOK_MS = 100, STOP_WAIT_MS = 5000, BUSY_TRIES_MAX = 60, BUSY_WAIT_MS = 50 };
-enum { NAMES_BYTES_MAX = 120, FINGERPRINT_DIGITS_MIN = 8, CUBES_MAX = 1000, HITS_MAX = 1000 };
+enum {
+    NAMES_BYTES_MAX = 120,
+    FINGERPRINT_DIGITS_MIN = 8,
+    CUBES_MAX = 1000,
+    HITS_MAX = 1000,
+    RECOMPUTE_PRESET = 16, /* more gained nothing: paramem/README.md, "Blocks beside each other" */
+};
 
 /* ---- which way ------------------------------------------------------------------------------ */
 
@@ -432,19 +438,21 @@ static enum memos_status take_cubes(
 static enum memos_status take_numbers(
     struct ctl *ctl, Memos__Memory *memory, struct memos_error *err)
 {
+    const bool independent = ctl_args_has(ctl->args, CTL_INDEPENDENT);
     uint64_t hits = 0, budget = 0, recompute = 0;
     enum memos_status status = ctl_args_number(ctl->args, CTL_HITS, 0, 1, HITS_MAX, &hits, err);
     if (status == MEMOS_OK) {
         status = ctl_args_number(ctl->args, CTL_BUDGET, 0, 1, UINT32_MAX, &budget, err);
     }
     if (status == MEMOS_OK) {
-        status = ctl_args_number(ctl->args, CTL_RECOMPUTE, 0, 0, UINT32_MAX, &recompute, err);
+        status = ctl_args_number(ctl->args, CTL_RECOMPUTE, independent ? RECOMPUTE_PRESET : 0, 0,
+            UINT32_MAX, &recompute, err);
     }
     memory->top_k = (uint32_t)hits;
     memory->budget_tokens = (uint32_t)budget;
     memory->recompute_tokens = (uint32_t)recompute;
-    memory->independent = ctl_args_has(ctl->args, CTL_INDEPENDENT);
-    if (status == MEMOS_OK && recompute > 0 && !memory->independent) {
+    memory->independent = independent;
+    if (status == MEMOS_OK && ctl_args_has(ctl->args, CTL_RECOMPUTE) && !independent) {
         status = memos_fail(err, MEMOS_INVALID, "--recompute goes with --independent");
     }
     return status;

@@ -203,7 +203,8 @@
         "single cubes' captures may stand for their texts, turned to their places: an "            \
         "approximation, which the receipt tells")                                                  \
     X(RECOMPUTE, "recompute", 0, "N",                                                              \
-        "with --independent: so many tokens of each one's beginning are computed all the same")    \
+        "with --independent: so many tokens of each one's beginning are computed all the same "    \
+        "(16)")                                                                                    \
     X(KEEP_CAPTURE, "capture", 0, NULL, "capture the prompt up to the end of its memory")          \
     X(RECEIPT_TO, "receipt", 0, "FILE", "write what was used to this file; -: standard output")    \
     X(KEEP_RECEIPT, "keep-receipt", 0, NULL, "keep the receipt as a cube of the space")            \
