@@ -224,7 +224,8 @@ void broker_task_cancel(struct broker_work *work, struct broker_task *task)
     reply.body_case = MEMOS__REPLY__BODY_JOB_CANCEL;
     reply.job_cancel = &cancel;
     task->cancelled_us = now_us(work);
-    if (broker_worker_tell(task->worker, &reply, NULL, NULL) != MEMOS_OK) {
+    /* One that does not hear of it is gone, or has CANCEL_US_MAX. */
+    if (broker_worker_tell(task->worker, &reply, NULL, NULL) == MEMOS_NOT_FOUND) {
         look_soon(work);
     }
 }
@@ -322,7 +323,9 @@ static bool give(struct broker_work *work, struct broker_task *task, struct brok
     leave_worker(work, task);
     task->attempt--;
     waiting_add(work, task);
-    look_soon(work);
+    if (worker->gone) { /* one that is full has until the next tick */
+        look_soon(work);
+    }
     if (status != MEMOS_NOT_FOUND && status != MEMOS_BUSY) {
         task_fail(work, task, status, &err);
     }
@@ -479,7 +482,9 @@ void broker_work_drained(struct broker_work *work, struct broker_worker *worker)
     reply.body_case = MEMOS__REPLY__BODY_WORKER_STOP;
     reply.worker_stop = &stop;
     worker->stopped = broker_worker_tell(worker, &reply, NULL, NULL) == MEMOS_OK;
-    look_soon(work);
+    if (worker->gone) {
+        look_soon(work);
+    }
 }
 
 void broker_work_review(struct broker_work *work)

@@ -45,6 +45,16 @@ static uint64_t send_request(
     return id;
 }
 
+void settle(struct memos_client *client)
+{
+    Memos__Hello body = MEMOS__HELLO__INIT;
+    Memos__Request request;
+    REQUEST(request, HELLO, hello, body);
+    struct answer answer = ask(client, &request, NULL);
+    assert_int_equal(answer.status, MEMOS_OK);
+    answer_free(&answer);
+}
+
 struct memos_message *next_message(struct memos_client *client)
 {
     struct memos_message *message = NULL;

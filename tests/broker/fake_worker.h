@@ -33,6 +33,9 @@ struct memos_message *next_message(struct memos_client *client);
 /* Nothing comes within some time. */
 void expect_silence(struct memos_client *client, int64_t ms);
 
+/* Whatever this connection has said so far, the broker has dealt with. */
+void settle(struct memos_client *client);
+
 /* Fill in an announcement of these models; views them and body's own room. */
 struct fake_announcement {
     Memos__WorkerAnnounce body;

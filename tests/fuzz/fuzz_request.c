@@ -89,7 +89,8 @@ static void look_at_reads(const Memos__Request *request, const struct broker_cal
         for (size_t i = 0; i < call->search.count; i++) {
             const struct broker_call_search *search = &call->search.searches[i];
             must(search->query.top_k >= 1 && search->query.top_k <= BROKER_BATCH_MAX);
-            must(memcube_space_check(search->space, NULL) == MEMOS_OK);
+            must((search->status == MEMOS_OK) ==
+                 (memcube_space_check(search->space, NULL) == MEMOS_OK));
         }
         break;
     default:
