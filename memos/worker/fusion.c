@@ -234,43 +234,80 @@ static size_t common(const struct paramem_kv_cube *cube, const uint32_t *ids, si
     return same;
 }
 
+/* Was this payload refused before? The reason, then. */
+static bool is_refused(
+    struct worker_memory *memory, const struct worker_known *known, struct memos_error *err)
+{
+    struct worker_refused *refused = &memory->refused;
+    bool is_it = false;
+    (void)pthread_mutex_lock(&memory->lock);
+    for (size_t i = 0; i < WORKER_REFUSED_MAX && i < refused->count && !is_it; i++) {
+        is_it = memcmp(refused->hash[i], known->hash, sizeof known->hash) == 0;
+        if (is_it) {
+            *err = refused->why[i];
+        }
+    }
+    (void)pthread_mutex_unlock(&memory->lock);
+    return is_it;
+}
+
+static void refuse(struct worker_memory *memory, const struct worker_known *known,
+    enum memos_status status, const struct memos_error *err)
+{
+    struct worker_refused *refused = &memory->refused;
+    (void)pthread_mutex_lock(&memory->lock);
+    memory->stats.refused++;
+    if (status == MEMOS_CORRUPT || status == MEMOS_UNSUPPORTED || status == MEMOS_STALE) {
+        const size_t place = refused->count++ % WORKER_REFUSED_MAX;
+        memcpy(refused->hash[place], known->hash, sizeof known->hash);
+        refused->why[place] = *err;
+    }
+    (void)pthread_mutex_unlock(&memory->lock);
+}
+
+/* Fetch it, check it, and see how many of `count` ids from `first` on it holds. */
+static enum memos_status part_make(struct finding *f, const struct worker_known *known,
+    size_t first, size_t count, size_t expected, struct worker_part *part, struct memos_error *err)
+{
+    enum memos_status status = part->kept ? MEMOS_OK : fetch_kept(f, known, part, err);
+    if (status == MEMOS_OK) {
+        status = worker_fusion_check(f->host, &part->kept->cube, err);
+    }
+    if (status == MEMOS_OK) {
+        part->tokens = common(&part->kept->cube, f->prompt->ids.ids + first, count);
+        if (part->tokens < KERN_PAGE_TOKENS && part->tokens < expected) {
+            status = memos_fail(err, MEMOS_CORRUPT, "it is of other tokens than it says");
+        }
+    }
+    if (status != MEMOS_OK) {
+        refuse(f->memory, known, status, err);
+    }
+    return status;
+}
+
 /* What it wants of the prompt is `count` ids from `first` on; *part holds it when true. */
 static bool part_take(struct finding *f, const struct worker_known *known, size_t first,
     size_t count, size_t expected, struct worker_part *part)
 {
     struct memos_error err = {0};
     char ref[WORKER_REF_TEXT_BYTES];
+    bool is_taken = false;
     *part = (struct worker_part){.ref = known->ref};
     f->is_tried[known - f->view->items] = true;
     part->source = source_of(f, known, &part->kept);
-    enum memos_status status = MEMOS_OK;
-    if (!is_worth_it(f, known, part->source, expected)) {
-        worker_cache_release(f->memory->cache, part->kept);
-        *part = (struct worker_part){0};
-        return false;
-    }
-    if (!part->kept) {
-        status = fetch_kept(f, known, part, &err);
-    }
-    if (status == MEMOS_OK) {
-        status = worker_fusion_check(f->host, &part->kept->cube, &err);
-    }
-    if (status == MEMOS_OK) {
-        part->tokens = common(&part->kept->cube, f->prompt->ids.ids + first, count);
-        if (part->tokens < KERN_PAGE_TOKENS && part->tokens < expected) {
-            status = memos_fail(&err, MEMOS_CORRUPT, "it is of other tokens than it says");
-        }
-    }
-    if (status != MEMOS_OK) {
+    if (is_refused(f->memory, known, &err) ||
+        (is_worth_it(f, known, part->source, expected) &&
+            part_make(f, known, first, count, expected, part, &err) != MEMOS_OK)) {
         worker_note(&f->own->notes, "capture %s was not used: %s",
             worker_ref_text(&known->ref, ref), err.text);
+    } else {
+        is_taken = part->tokens > 0;
+    }
+    if (!is_taken) {
         worker_cache_release(f->memory->cache, part->kept);
-        (void)pthread_mutex_lock(&f->memory->lock);
-        f->memory->stats.refused++;
-        (void)pthread_mutex_unlock(&f->memory->lock);
         *part = (struct worker_part){0};
     }
-    return status == MEMOS_OK;
+    return is_taken;
 }
 
 static void find_prefix(struct finding *f)

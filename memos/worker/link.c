@@ -58,6 +58,15 @@ static void drop_before(struct worker *worker, uint64_t announcement)
     }
 }
 
+/* What cannot be told to anybody is not to be made, and kept, for hours. Should the broker still be
+ * there, and know the jobs, it hears of their end. */
+static void cancel_all(struct worker_link *link)
+{
+    for (size_t i = 0; i < link->jobs_count; i++) {
+        atomic_store_explicit(&link->jobs[i]->cancelled, true, memory_order_relaxed);
+    }
+}
+
 void worker_link_drop(struct worker *worker)
 {
     drop_before(worker, UINT64_MAX);
@@ -123,7 +132,10 @@ static void announce(struct worker *worker)
     if (status == MEMOS_DENIED || status == MEMOS_INVALID) {
         link->refused = status;
         link->refusal = err;
-    } else if (status != MEMOS_OK && !link->is_waiting) { /* again when it is silent for longer */
+    } else if (status != MEMOS_OK) {
+        cancel_all(link);
+    }
+    if (status != MEMOS_OK && !link->is_waiting) {
         memos_log(
             MEMOS_LOG_WARNING, memos_log_event("waiting for the broker"), memos_log_error(&err));
     }

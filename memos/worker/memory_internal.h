@@ -9,12 +9,19 @@
 
 #include <pthread.h>
 
-enum { WORKER_MODELS_MAX = 16, WORKER_USES_PLACES = 4096 };
+enum { WORKER_MODELS_MAX = 16, WORKER_USES_PLACES = 4096, WORKER_REFUSED_MAX = 64 };
 
 /* How often captures of the same cubes in the same place were used. */
 struct worker_uses {
     uint64_t key[WORKER_USES_PLACES];
     uint32_t count[WORKER_USES_PLACES];
+};
+
+/* Payloads that were refused, and why: they are not fetched again. */
+struct worker_refused {
+    uint8_t hash[WORKER_REFUSED_MAX][MEMCUBE_HASH_BYTES];
+    struct memos_error why[WORKER_REFUSED_MAX];
+    size_t count; /* ever; the newest replaces the oldest */
 };
 
 struct worker_memory {
@@ -27,6 +34,7 @@ struct worker_memory {
     uint8_t models[WORKER_MODELS_MAX][32];
     size_t models_count;
     struct worker_uses uses;
+    struct worker_refused refused;
     struct worker_memory_stats stats; /* without bytes_held */
     uint64_t message_bytes_max;       /* that the broker takes; 0: not asked yet */
 };

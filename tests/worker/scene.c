@@ -200,6 +200,7 @@ enum memos_status scene_prepare(struct scene *scene, const struct scene_wish *wi
     Memos__Generate generate = MEMOS__GENERATE__INIT;
     Memos__ChatMessage message = MEMOS__CHAT_MESSAGE__INIT, *messages[] = {&message};
     Memos__Memory memory = MEMOS__MEMORY__INIT;
+    Memos__AsOf as_of = MEMOS__AS_OF__INIT;
     Memos__Ref refs[16], *pointers[16];
     const struct memos_bytes frame = memos_bytes_of(wish->question);
     *out = (struct scene_round){0};
@@ -217,6 +218,8 @@ enum memos_status scene_prepare(struct scene *scene, const struct scene_wish *wi
     memory.captures = wish->captures;
     memory.capture = wish->capture;
     memory.independent = wish->independent;
+    as_of.seq = wish->as_of;
+    memory.as_of = wish->as_of > 0 ? &as_of : NULL;
     memory.recompute_tokens = wish->recompute;
     message.role = text_of("user");
     message.frame = 1;

@@ -48,6 +48,7 @@ struct scene_wish {
     bool search, capture, independent;
     unsigned captures; /* as Memory.captures */
     unsigned recompute;
+    uint64_t as_of; /* a record; 0: now */
 };
 
 /* One answer, and its receipt. */

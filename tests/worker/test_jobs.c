@@ -164,13 +164,32 @@ static void choices_follow_their_prompt(void **unused)
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
+/* What stands before a bare text with this cube is kept, or was already. */
+static void assert_captured(struct memos_client *client, ProtobufCBinaryData ids[1], bool existed)
+{
+    Memos__Capture capture = MEMOS__CAPTURE__INIT;
+    Memos__Request request;
+    REQUEST(request, CAPTURE, capture, capture);
+    capture.space = (char *)(uintptr_t) "home";
+    capture.ids = ids;
+    capture.n_ids = 1;
+    capture.bare = true;
+    struct answer answer = ask(client, &request, NULL);
+    if (answer.status != MEMOS_OK) {
+        fail_msg("%s", answer.reply->message);
+    }
+    assert_int_equal(answer.reply->captured->n_captures, 1);
+    assert_int_equal(answer.reply->captured->captures[0]->existed, existed);
+    assert_true(answer.reply->captured->captures[0]->tokens >= 300);
+    answer_free(&answer);
+}
+
 static void capture_is_kept_and_used(void **unused)
 {
     (void)unused;
     struct stage stage;
     struct stage_generate generate;
     struct stage_heard with, without;
-    Memos__Capture capture = MEMOS__CAPTURE__INIT;
     Memos__Memory memory = MEMOS__MEMORY__INIT;
     Memos__Ref ref = MEMOS__REF__INIT, *refs[] = {&ref};
     Memos__Request request;
@@ -180,23 +199,8 @@ static void capture_is_kept_and_used(void **unused)
     struct memos_id id = put_text(stage.broker.owner, "home", text, NULL);
     free(text);
     ids[0] = (ProtobufCBinaryData){.len = 16, .data = id.bytes};
-    REQUEST(request, CAPTURE, capture, capture);
-    capture.space = (char *)(uintptr_t) "home";
-    capture.ids = ids;
-    capture.n_ids = 1;
-    capture.bare = true;
-    struct answer answer = ask(stage.broker.owner, &request, NULL);
-    if (answer.status != MEMOS_OK) {
-        fail_msg("%s", answer.reply->message);
-    }
-    assert_int_equal(answer.reply->captured->n_captures, 1);
-    assert_false(answer.reply->captured->captures[0]->existed);
-    assert_true(answer.reply->captured->captures[0]->tokens >= 300);
-    answer_free(&answer);
-    answer = ask(stage.broker.owner, &request, NULL);
-    OK(answer.status);
-    assert_true(answer.reply->captured->captures[0]->existed);
-    answer_free(&answer);
+    assert_captured(stage.broker.owner, ids, false);
+    assert_captured(stage.broker.owner, ids, true);
 
     ref.id = ids[0];
     memory.cubes = refs;
@@ -232,7 +236,7 @@ static void capture_is_kept_and_used(void **unused)
     score.memory = &memory;
     score.frames = numbers;
     score.n_frames = 1;
-    answer = ask(stage.broker.owner, &request, "and then?");
+    struct answer answer = ask(stage.broker.owner, &request, "and then?");
     if (answer.status != MEMOS_OK) {
         fail_msg("%s", answer.reply->message);
     }

@@ -155,6 +155,27 @@ static void withdrawn_ones_are_refused(void **state)
         MEMOS_FORGOTTEN);
 }
 
+static void the_past_is_asked_for(void **state)
+{
+    struct scene *scene = *state;
+    struct scene_round round;
+    const struct memos_id id = scene_put(scene, wedding, 1);
+    const uint64_t before = scene_seq(scene);
+    struct scene_wish wish = {.question = "?", .named = &id, .named_count = 1, .capture = true};
+    struct memcube_ref ref;
+    scene_update(scene, &id, train);
+    wish.as_of = before;
+    scene_run(scene, &wish, &round);
+    assert_int_equal(round.prompt->receipt->seq, before);
+    assert_int_equal(round.prompt->receipt->items[0]->ref->number, 1);
+    assert_false(scene_keep(scene, &round, &ref)); /* it would be stale at once */
+    scene_free(scene, &round);
+    wish.as_of = 0;
+    scene_run(scene, &wish, &round);
+    assert_int_equal(round.prompt->receipt->items[0]->ref->number, 2);
+    scene_free(scene, &round);
+}
+
 static void a_job_ends_when_nobody_waits(void **state)
 {
     struct scene *scene = *state;
@@ -383,6 +404,15 @@ static void assert_refused(struct scene *scene, const struct scene_wish *wish,
         fail_msg("no note says \"%s\"", note);
     }
     assert_answer_is_plain(scene, &round);
+    scene_free(scene, &round);
+    struct worker_memory_stats first, second;
+    worker_memory_stats(scene->memory, &first);
+    scene_run(scene, wish, &round); /* it is not fetched again to be refused again */
+    worker_memory_stats(scene->memory, &second);
+    assert_int_equal(first.refused, 1);
+    assert_int_equal(second.refused, 1);
+    assert_int_equal(second.bytes_fetched, first.bytes_fetched);
+    assert_true(scene_noted(&round, note));
     scene_free(scene, &round);
 }
 
@@ -640,6 +670,7 @@ int main(void)
         SCENE_TEST(the_receipt_names_a_record),
         SCENE_TEST(a_space_that_is_not_there),
         SCENE_TEST(withdrawn_ones_are_refused),
+        SCENE_TEST(the_past_is_asked_for),
         SCENE_TEST(a_job_ends_when_nobody_waits),
         SCENE_TEST(captured_and_reused),
         SCENE_TEST(a_common_beginning_is_reused),
