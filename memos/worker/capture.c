@@ -315,7 +315,9 @@ static enum memos_status layout_make(
     if (!frames || !messages) {
         return fail_full(err);
     }
-    memcpy(frames, job->frames, job->frames_count * sizeof *frames);
+    for (size_t i = 0; i < job->frames_count; i++) {
+        frames[i] = job->frames[i];
+    }
     frames[job->frames_count] = memos_bytes_of("-");
     turn.role = role;
     turn.frame = (uint32_t)job->frames_count + 1;

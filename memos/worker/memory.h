@@ -1,16 +1,17 @@
 /* The memory of a sequence: found, fetched, placed in its prompt, and told in its receipt.
  *
- * A job passes through four steps, on two kinds of threads:
+ * A job passes through these steps, on two kinds of threads:
  *
- *   worker_memory_prepare   (fetch thread)   search and named cubes -> texts placed under the
- * budget
- *                                            -> ids of the prompt -> captures that hold its
- *                                            beginning, their bytes in the cache or mapped
- *   worker_memory_fuse      (engine thread)  what is quicker to load than to compute is attached
+ *   worker_memory_prepare  (fetch)   search and named cubes -> texts placed under the budget -> ids
+ *                                    of the prompt -> captures that hold its beginning, here or
+ *                                    mapped
+ *   worker_memory_fuse     (engine)  they are attached, or given to the request
  *   ... the engine answers ...
- *   worker_memory_told      (engine thread)  what it really took: receipt and cost model learn
- *   worker_memory_keep      (fetch thread)   captures and receipts that were asked for are put;
- *                                            hot ones that went stale are made anew
+ *   worker_memory_told     (engine)  what it really took: receipt and cost model learn
+ *   worker_receipt_put     (fetch)   the receipt is kept, if it is to be
+ *   worker_memory_wanted   (engine)  a capture was asked for, or a hot one is stale: it is read
+ *   worker_capture_read              (worker_capture_read) and put (worker_capture_put, fetch)
+ *   worker_memory_bring_later (fetch)  one that was too slow to load comes for the next answer
  *
  * Where memory stands in a prompt (prompt.c says it byte for byte): with messages, at the end of
  * the system message (one is made if there is none): a fixed sentence, then each cube as "[n] when,
@@ -20,7 +21,8 @@
  * What holds, always:
  *   M1 A version that was withdrawn (updated, rolled back, forgotten, archived, expired) before
  *      the job's snapshot of the space is not used; a capture is used only while the store says
- *      that it is not stale, asked anew for every job (List/Get under the job's ticket).
+ *      that it is not stale, asked anew whenever the space's history went on (a job's snapshot
+ *      says whether it did).
  *   M2 A capture of another model, type of keys or beginning is never used.
  *   M3 Bytes that came from outside are checked (paramem_kv_cube_read and _check) once before use.
  *   M4 Everything is asked with the job's ticket: a job sees what its client may see.
