@@ -108,16 +108,15 @@ struct paramem_result {
  * an approximation, measured in paramem/README.md ("Blocks beside each other"), which is only made
  * where it is asked for. The tokens that are computed see all tokens before them, these too. */
 struct paramem_placed {
-    const struct paramem_kv_cube
-        *cube;                    /* sealed, of any type and backend; checked, if from outside.
-                                     The struct is copied; its bytes must stay as they are
-                                     until on_done: who lost its pages needs them again */
-    bool pinned;                  /* they are memory of kern_host_alloc */
+    /* Sealed, of any type and backend; checked, if from outside. The struct is copied; its bytes
+     * must stay as they are until on_done, for who loses its pages needs them again. `pinned`: they
+     * are memory of kern_host_alloc. */
+    const struct paramem_kv_cube *cube;
+    bool pinned;
     size_t first_in_cube, tokens; /* which of its tokens */
-    size_t at;                    /* where the first of these stands in the prompt, which has
-                                     the same ids there */
-    size_t recompute;             /* of these, from the first on, that are computed after all
-                                     (Hu et al., arXiv 2410.15332); at most tokens */
+    size_t at;        /* where the first of them stands in the prompt, which has the same ids */
+    size_t recompute; /* how many of them, from the first on, are computed after all (Hu et al.,
+                         arXiv 2410.15332); at most tokens */
 };
 
 #define PARAMEM_PLACED_MAX 1024
