@@ -91,8 +91,8 @@ MEMOS_MUST_USE enum memos_status memos_client_receive(struct memos_client *clien
  * timeout 0 until DEADLINE when it is readable, and after every send and call. */
 int memos_client_fd(struct memos_client *client);
 
-/* How often the connection has been lost since this was first asked: when that grows while a request
- * is out, no more replies to it come, although the client connects again by itself. */
+/* How often the connection has been lost since this was first asked: when that grows while a
+ * request is out, no more replies to it come, although the client connects again by itself. */
 uint64_t memos_client_losses(struct memos_client *client);
 
 /* Events of one space (Watch), each change once and in order: opens the SUB socket, keeps its

@@ -211,8 +211,8 @@ class FakeTest(unittest.TestCase):
         if request.body.space:
             receipt = receipt_of(request.body.space, self.space(request.body.space), *items)
         request.reply(text.encode(), generated=pb.Generated(
-            finish=STOP, frame=1, cached_tokens=4,
-            prompt_tokens=sum(map(len, request.frames)) // 4 + 1 + sum(i.tokens for i in items), tokens=len(text),
+            finish=STOP, frame=1, tokens=len(text), cached_tokens=4,
+            prompt_tokens=sum(map(len, request.frames)) // 4 + 1 + sum(i.tokens for i in items),
             queued_us=1000, memory_us=2000, first_us=5000, total_us=25000, receipt=receipt))
 
     def answer(self, request) -> tuple[str, list]:

@@ -121,6 +121,26 @@ static void test_space_from_outside(void **state)
     bad("stats --space me", "takes no space");
 }
 
+/* Where a model may remember a space, its text stays the first operand. */
+static void test_a_space_that_is_remembered(void **state)
+{
+    (void)state;
+    struct ctl_args args;
+    setenv("MEMOS_SPACE", "usual", 1);
+    good("--space me generate hello", &args);
+    assert_string_equal(ctl_args_value(&args, CTL_MEMORY_OF), "me");
+    assert_false(ctl_args_has(&args, CTL_SPACE));
+    assert_int_equal(args.operands_count, 1);
+    good("score notes.md", &args);
+    assert_false(ctl_args_has(&args, CTL_MEMORY_OF));
+    good("chat --space me", &args);
+    assert_string_equal(args.operands[0], "me");
+    good("chat", &args);
+    assert_string_equal(args.operands[0], "usual");
+    unsetenv("MEMOS_SPACE");
+    bad("worker start --space me", "takes no space");
+}
+
 static void test_mistakes(void **state)
 {
     (void)state;
@@ -214,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_what_looks_like_an_option),
         cmocka_unit_test(test_one_name_two_meanings),
         cmocka_unit_test(test_space_from_outside),
+        cmocka_unit_test(test_a_space_that_is_remembered),
         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_numbers_and_durations),
         cmocka_unit_test(test_too_many),

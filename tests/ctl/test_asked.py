@@ -5,14 +5,11 @@ If this failed, a model would remember something else than it was told to, or so
 learn why there is no answer. The broker and its worker are fakes.
 """
 import json
-import os
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 import uuid
-from pathlib import Path
 
 from fake_space import (
     CANCELLED, CORRUPT, CUT_SHORT, DEADLINE, INVALID, MEMOSCTL, NOT_FOUND, OK, PRINT, TOO_LARGE,

@@ -13,8 +13,7 @@ import unittest
 import uuid
 
 from fake_space import (
-    CANCELLED, CUT_SHORT, FORGOTTEN_STATE, INVALID, LENGTH, MEMOSCTL, OK, PRINT, TOO_LARGE,
-    UNAVAILABLE, FakeTest, item_of, pb)
+    CUT_SHORT, MEMOSCTL, OK, PRINT, TOO_LARGE, UNAVAILABLE, FakeTest, item_of, pb)
 
 
 def texts(request) -> list[tuple[str, str]]:

@@ -9,8 +9,7 @@ import unittest
 import uuid
 
 from fake_space import (
-    CORRUPT, FORGOTTEN, INVALID, NOT_FOUND, OK, UNAVAILABLE, FakeTest, Space, item_of, pb,
-    receipt_of)
+    CORRUPT, FORGOTTEN, INVALID, NOT_FOUND, OK, UNAVAILABLE, FakeTest, Space, item_of)
 
 
 class Receipts(FakeTest):

@@ -6,19 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import tempfile
-import time
 import unittest
 from pathlib import Path
 
 from fake_space import (
-    CANCELLED, CONFLICT, DEADLINE, EXISTS, INVALID, MEMOSCTL, NOT_FOUND, OK, UNAVAILABLE, FakeTest,
-    pb)
+    CANCELLED, CONFLICT, DEADLINE, EXISTS, INVALID, MEMOSCTL, NOT_FOUND, OK, UNAVAILABLE, FakeTest)
 
 # What the program does is in the environment: HOW. Its process is called as the real one.
 PROGRAM = """#!/usr/bin/python3
-import ctypes, json, os, signal, sys, time
+import ctypes, json, os, signal, sys
 ctypes.CDLL(None).prctl(15, b"memos-worker", 0, 0, 0)
 how = os.environ.get("HOW", "")
 with open(os.environ["TOLD"], "a") as file:
@@ -30,10 +26,11 @@ if how == "deaf":
 ready = os.fdopen(3, "w", buffering=1) if "--ready-fd" in sys.argv else sys.stderr
 print("loading tiny model 1048576 2097152", file=ready)
 if how == "slow":
-    time.sleep(600)
+    open(os.environ["STARTED"], "w").close()
+    signal.pause()
 print("ready", file=ready)
 ready.close()
-time.sleep(600)
+signal.pause()
 """
 
 
@@ -99,6 +96,7 @@ class Worker(FakeTest):
         self.assertIn("the tea is cold", refused)
         self.assertIn("the worker did not start (exit status 16)", refused)
         self.assertIn("worker-tiny.log", refused)
+        self.environment["STARTED"] = os.devnull
         self.start("--timeout", "1s", how="slow", code=DEADLINE)
         self.ctl("worker", "start", "--memos-worker", str(self.folder / "nothing"), "--model",
                  str(self.model), code=NOT_FOUND)
@@ -113,12 +111,13 @@ class Worker(FakeTest):
         self.assertEqual(self.runs(), [])
 
     def test_progress_and_ctrl_c(self) -> None:
-        self.environment["HOW"] = "slow"
+        started = self.folder / "started"
+        os.mkfifo(started)
+        self.environment.update(HOW="slow", STARTED=str(started))
         process = subprocess.Popen(
             [MEMOSCTL, "worker", "start", "--memos-worker", self.program, "--model", self.model],
             env=self.environment, stderr=subprocess.PIPE, text=True)
-        while not self.runs():
-            time.sleep(0.05)
+        started.open().close()  # opened when the other end is
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         self.assertEqual(process.returncode, CANCELLED)

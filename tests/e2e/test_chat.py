@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from test_generate import CONTEXT, MEMOSCTL, SLOWER, write_model
 
-OK, NOT_FOUND, FORGOTTEN, CANCELLED, UNAVAILABLE = 0, 3, 7, 12, 18
+OK, FORGOTTEN, CANCELLED, UNAVAILABLE = 0, 7, 12, 18
 SAID = "opqrstuvwxyz"
 
 

@@ -98,7 +98,7 @@ class Service(unittest.TestCase):
         self.assertIn("memosd", self.ctl("status").out)
 
         down = self.ctl("down", "--json").json
-        self.assertEqual(down, {"stopped": True, "pid": first["pid"]})
+        self.assertEqual(down, {"stopped": True, "pid": first["pid"], "workers": 0})
         self.assertEqual(self.ctl("down", "--json").json, {"stopped": False, "pid": 0})
         self.ctl("status", code=UNAVAILABLE)
 

@@ -445,6 +445,34 @@ static void a_restart_is_survived(void **state)
     memos_client_close(&client);
 }
 
+/* Who waits for a long answer learns that it will not come, although the client connects again. */
+static void a_lost_connection_is_counted(void **state)
+{
+    (void)state;
+    struct memos_client *client = open_client(NULL);
+    struct memos_error err = { 0 };
+    struct memos_message *reply = NULL;
+    expect_echo(client);
+    uint64_t before = memos_client_losses(client);
+    expect_echo(client);
+    assert_int_equal(memos_client_losses(client), before);
+    fake_broker_stop(&broker);
+    for (int i = 0; i < 500 && memos_client_losses(client) == before; i++) {
+        assert_int_equal(memos_client_receive(client, 20, &reply, &err), MEMOS_DEADLINE);
+    }
+    assert_int_equal(memos_client_losses(client), before + 1);
+    broker = fake_broker_start(address, NULL, NULL, handle, NULL);
+    struct call call = { .what = "echo", .deadline_ms = 200 };
+    enum memos_status status = MEMOS_UNAVAILABLE;
+    for (int i = 0; i < 50 && status != MEMOS_OK; i++) {
+        status = do_call(client, &call);
+    }
+    assert_int_equal(status, MEMOS_OK);
+    assert_int_equal(memos_client_losses(client), before + 1);
+    memos_message_free(&call.reply);
+    memos_client_close(&client);
+}
+
 static void no_broker_is_said_at_once(void **state)
 {
     (void)state;
@@ -614,6 +642,7 @@ int main(void)
         WITH_BROKER(the_descriptor_wakes_a_loop),
         WITH_BROKER(a_large_reply_is_refused),
         WITH_BROKER(a_restart_is_survived),
+        WITH_BROKER(a_lost_connection_is_counted),
         cmocka_unit_test(no_broker_is_said_at_once),
         WITH_BROKER(keys_open_the_door),
         cmocka_unit_test(options_are_checked),

@@ -173,6 +173,16 @@ static enum memos_status keep_model(struct ctl *ctl, const Memos__WorkerModel *m
                : memos_fail(err, MEMOS_NO_MEMORY, "no memory for a model's name");
 }
 
+/* What the broker itself answers, it answers soon: only what a worker does may take long. */
+static enum memos_status connect_impatient(struct ctl *ctl, struct memos_error *err)
+{
+    int64_t timeout_ms = ctl->timeout_ms;
+    ctl->timeout_ms = timeout_ms < CTL_TIMEOUT_MS ? timeout_ms : CTL_TIMEOUT_MS;
+    enum memos_status status = ctl_connect(ctl, err);
+    ctl->timeout_ms = timeout_ms;
+    return status;
+}
+
 enum memos_status ctl_ask_model(struct ctl *ctl, struct ctl_ask_model *out, struct memos_error *err)
 {
     const char *given = ctl_args_value(ctl->args, CTL_RUN_MODEL);
@@ -186,8 +196,10 @@ enum memos_status ctl_ask_model(struct ctl *ctl, struct ctl_ask_model *out, stru
         return memos_fail(err, MEMOS_INVALID,
             "a worker's model goes by its name, not by a path as '%.80s'", given);
     }
-    enum memos_status status =
-        ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_WORKER_INFOS, &reply, err);
+    enum memos_status status = connect_impatient(ctl, err);
+    if (status == MEMOS_OK) {
+        status = ctl_call(ctl, &request, NULL, 0, MEMOS__REPLY__BODY_WORKER_INFOS, &reply, err);
+    }
     if (status == MEMOS_OK) {
         take_models(memos_message_reply(reply)->worker_infos, &models);
         status = choose(ctl, &models, given, &model, err);

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { ATTRIBUTES_MAX = 4, URI_BYTES = 80, WHICH_BYTES_MAX = 64 };
+enum { ATTRIBUTES_MAX = 4, URI_BYTES = 80, WHICH_BYTES_MAX = 64, SHOWN_BYTES = 300 };
 
 const Memos__Receipt *ctl_chat_receipt(const struct ctl_chat *chat)
 {
@@ -230,9 +230,11 @@ static void print_item(struct ctl *ctl, size_t number, const Memos__ReceiptItem 
     struct memos_id name = ctl_id_of(item->ref->id);
     struct memos_buffer words = memos_buffer_make(65536), clean = memos_buffer_make(1 << 20);
     if (cube) {
-        struct memos_bytes text = ctl_text_head(memos_message_frame(reply, cube->frame), 2000);
+        struct memos_bytes text = memos_message_frame(reply, cube->frame);
+        struct memos_bytes head = ctl_text_head(text, SHOWN_BYTES);
         memos_buffer_printf(&words, "%.100s%s", cube->speaker, cube->speaker[0] ? ": " : "");
-        memos_buffer_bytes(&words, text.data, text.size);
+        memos_buffer_bytes(&words, head.data, head.size);
+        memos_buffer_printf(&words, "%s", head.size < text.size ? " ..." : "");
         memos_time_format(cube->event_us ? cube->event_us : cube->time_us, time);
     } else {
         memos_buffer_printf(&words, "(forgotten since)");

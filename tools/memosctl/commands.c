@@ -261,7 +261,12 @@ static bool holds(const enum ctl_option *options, enum ctl_option option)
 
 bool ctl_command_takes(const struct ctl_command *command, enum ctl_option option)
 {
-    return holds(ctl_global_options, option) || holds(command->options, option);
+    for (const enum ctl_option *own = command->options; *own != CTL_NONE; own++) {
+        if (strcmp(ctl_option_info(*own)->name, ctl_option_info(option)->name) == 0) {
+            return *own == option; /* its own hides one that every command takes */
+        }
+    }
+    return holds(ctl_global_options, option);
 }
 
 const struct ctl_command *ctl_command_find(

@@ -29,7 +29,7 @@ const struct ctl_command *ctl_commands(size_t *out_count);
 /* Does its first operand name a space? */
 bool ctl_command_has_space(const struct ctl_command *command);
 
-/* Does it take this option, as one of its own or a global one? */
+/* Does it take this option, as one of its own or a global one that none of its own hides? */
 bool ctl_command_takes(const struct ctl_command *command, enum ctl_option option);
 
 /* Find a command by its one or two words; *out_words is how many there were. NULL: none. */
