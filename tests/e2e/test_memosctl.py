@@ -99,7 +99,8 @@ class Service(unittest.TestCase):
 
         down = self.ctl("down", "--json").json
         self.assertEqual(down, {"stopped": True, "pid": first["pid"], "workers": 0})
-        self.assertEqual(self.ctl("down", "--json").json, {"stopped": False, "pid": 0})
+        self.assertEqual(self.ctl("down", "--json").json,
+                         {"stopped": False, "pid": 0, "workers": 0})
         self.ctl("status", code=UNAVAILABLE)
 
     def test_what_was_put_is_there_after_a_restart(self) -> None:

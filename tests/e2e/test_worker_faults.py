@@ -205,6 +205,7 @@ class Queues(workers.WorkerTest):
     def test_a_deadline_passes_while_queued(self) -> None:
         with Wire(self.broker.address) as busy, Wire(self.broker.address) as late:
             running = [send(busy, f"long {i}", max_tokens=LONG) for i in range(8)]
+            wait_for("half of them to wait", lambda: infos(late).jobs_waiting == 4)
             begun = time.monotonic()
             answer = end_of(late, send(late, "soon", deadline_ms=300))
             seconds = time.monotonic() - begun
