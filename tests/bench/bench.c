@@ -162,11 +162,16 @@ static void print_json(const struct bench *bench, const char *machine)
         const struct bench_row *row = &bench->rows[i];
         (void)printf("%s{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", ", i ? ", " : "",
             row->name, row->value, row->unit);
-        if (row->limit > 0) {
+        if (row->limit > 0 && row->bar > 0) {
             (void)printf("\"limit\": %.6g, \"limit_name\": \"%s\", \"ratio\": %.4g, "
                          "\"bar\": %.4g, \"better\": \"%s\", \"holds\": %s}",
                 row->limit, row->limit_name, row_ratio(row), row->bar,
                 row->higher_is_better ? "higher" : "lower", row_holds(row) ? "true" : "false");
+        } else if (row->limit > 0) {
+            (void)printf("\"limit\": %.6g, \"limit_name\": \"%s\", \"ratio\": %.4g, "
+                         "\"bar\": null, \"better\": \"%s\", \"holds\": null}",
+                row->limit, row->limit_name, row_ratio(row),
+                row->higher_is_better ? "higher" : "lower");
         } else {
             (void)printf("\"limit\": null, \"limit_name\": null, \"ratio\": null, \"bar\": null, "
                          "\"better\": \"%s\", \"holds\": null}",
@@ -186,8 +191,10 @@ static void print_table(const struct bench *bench, const char *machine)
         const struct bench_row *row = &bench->rows[i];
         (void)printf("%-46s %12.6g %-9s", row->name, row->value, row->unit);
         if (row->limit > 0) {
-            (void)printf(" %12.6g  %-34s %7.3f %s%5.2f  %s", row->limit, row->limit_name,
-                row_ratio(row), row->higher_is_better ? ">=" : "<=", row->bar,
+            (void)printf(" %12.6g  %-34s %7.3f", row->limit, row->limit_name, row_ratio(row));
+        }
+        if (row->limit > 0 && row->bar > 0) {
+            (void)printf(" %s%5.2f  %s", row->higher_is_better ? ">=" : "<=", row->bar,
                 row_holds(row) ? "yes" : "NO");
         }
         (void)putchar('\n');

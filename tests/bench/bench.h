@@ -19,7 +19,7 @@ struct bench_row {
     const char *unit;
     double limit; /* 0: nothing to compare with */
     const char *limit_name;
-    double bar; /* of the ratio value / limit */
+    double bar; /* of the ratio value / limit; 0: none is set */
     bool higher_is_better;
 };
 
