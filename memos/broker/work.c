@@ -12,9 +12,8 @@ enum {
     PING_IDLE_US = 1000000, /* to others */
     TICK_BUSY_US = 150000,
     TICK_IDLE_US = 1000000,
-    CANCEL_US_MAX = 2000000,  /* a worker ends a cancelled job in this time, or the broker does */
-    LATE_US_MAX = 500000,     /* a worker ends a job past its deadline in this time */
-    LINGER_US_MAX = 60000000, /* from the last reply to JobOver */
+    CANCEL_US_MAX = 2000000, /* a worker ends a cancelled job in this time, or the broker does */
+    LATE_US_MAX = 500000,    /* a worker ends a job past its deadline in this time */
     COST_UNIT = 256,
 };
 
@@ -196,7 +195,7 @@ void broker_task_answer(struct broker_work *work, struct broker_task *task,
     struct broker_request *rq = task->rq;
     task->rq = NULL;
     task->ended_here = true;
-    task->over_by_us = now_us(work) + LINGER_US_MAX;
+    task->over_by_us = now_us(work) + BROKER_LINGER_US_MAX;
     rq->task = NULL;
     work->stats.failed += status != MEMOS_OK && status != MEMOS_CANCELLED;
     work->stats.cancelled += status == MEMOS_CANCELLED;

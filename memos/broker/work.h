@@ -24,6 +24,7 @@
 enum {
     BROKER_TICKET_BYTES = 16,
     BROKER_ATTEMPTS_MAX = 3,
+    BROKER_LINGER_US_MAX = 60000000, /* from the last reply to JobOver */
     BROKER_TICKET_BUCKETS = 1024,
     BROKER_PRIORITY_NORMAL = 128,
 };

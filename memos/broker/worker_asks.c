@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-enum { LINGER_US_MAX = 60000000 /* from the last reply to JobOver */ };
-
 /* ---- announcing ---- */
 
 static enum memos_status may_announce(
@@ -193,7 +191,7 @@ static enum memos_status last_send(
     client->answer.status = (enum memos_status)reply->status;
     task->rq = NULL;
     client->task = NULL;
-    task->over_by_us = rq->arrived_us + LINGER_US_MAX;
+    task->over_by_us = rq->arrived_us + BROKER_LINGER_US_MAX;
     bool cancelled = reply->status == MEMOS_CANCELLED;
     task->worker->done += reply->status == MEMOS_OK;
     task->worker->failed += reply->status != MEMOS_OK && !cancelled;

@@ -1,6 +1,7 @@
 #include "memos/worker/catalogue.h"
 
 #include <pthread.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,16 +60,6 @@ size_t worker_known_covers(
 
 /* ---- what a cube says ------------------------------------------------------------------------ */
 
-static void hex(const uint8_t *bytes, size_t count, char *out)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < count; i++) {
-        *out++ = digits[bytes[i] >> 4];
-        *out++ = digits[bytes[i] & 15];
-    }
-    *out = '\0';
-}
-
 static int digit_of(char c)
 {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
@@ -88,10 +79,10 @@ static bool unhex(const char *text, size_t count, uint8_t *out)
     return text[2 * count] == '\0';
 }
 
-static void tag_of(const uint8_t fingerprint[32], char out[4 + 16])
+static void tag_of(const uint8_t fingerprint[32], char out[WORKER_TAG_BYTES])
 {
     memcpy(out, "kv:", 3);
-    hex(fingerprint, 8, out + 3);
+    (void)sodium_bin2hex(out + 3, WORKER_TAG_BYTES - 3, fingerprint, 8);
 }
 
 enum memos_status worker_description_make(
@@ -103,15 +94,16 @@ enum memos_status worker_description_make(
     *out = (struct worker_description){.dtype = kern_dtype_name(cube->dtype),
         .marks = memos_buffer_make(2 * WORKER_MARK_BYTES * WORKER_MARKS_MAX + 1)};
     memcpy(out->external_id, "kv:", 3);
-    hex(last.bytes, sizeof last.bytes, out->external_id + 3);
+    (void)sodium_bin2hex(
+        out->external_id + 3, sizeof out->external_id - 3, last.bytes, sizeof last.bytes);
     tag_of(cube->fingerprint, out->tag);
-    hex(cube->fingerprint, 32, out->model);
+    (void)sodium_bin2hex(out->model, sizeof out->model, cube->fingerprint, 32);
     (void)snprintf(out->tokens, sizeof out->tokens, "%zu", cube->tokens);
     (void)snprintf(out->stride, sizeof out->stride, "%zu", stride);
     for (size_t block = stride; block <= whole; block += stride) {
         const struct paramem_key key = paramem_kv_cube_key(cube, block - 1);
         char mark[2 * WORKER_MARK_BYTES + 1];
-        hex(key.bytes, WORKER_MARK_BYTES, mark);
+        (void)sodium_bin2hex(mark, sizeof mark, key.bytes, WORKER_MARK_BYTES);
         memos_buffer_bytes(&out->marks, mark, 2 * (size_t)WORKER_MARK_BYTES);
     }
     memos_buffer_u8(&out->marks, 0);
@@ -127,7 +119,7 @@ void worker_description_free(struct worker_description *description)
 static bool is_of_model(const Memos__Cube *cube, const uint8_t fingerprint[32])
 {
     char model[2 * 32 + 1];
-    hex(fingerprint, 32, model);
+    (void)sodium_bin2hex(model, sizeof model, fingerprint, 32);
     return cube->model.len == sizeof model - 1 &&
            memcmp(cube->model.data, model, sizeof model - 1) == 0;
 }
@@ -328,7 +320,7 @@ static enum memos_status view_fill(const struct worker_fetch *fetch, const char 
     const uint8_t fingerprint[32], struct view *view, struct memos_error *err)
 {
     struct memos_message *message = NULL;
-    char tag[4 + 16];
+    char tag[WORKER_TAG_BYTES];
     tag_of(fingerprint, tag);
     enum memos_status status = ask(fetch, space, tag, &message, err);
     if (status != MEMOS_OK) {

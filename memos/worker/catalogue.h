@@ -69,10 +69,12 @@ struct paramem_key worker_key_of(
 size_t worker_known_covers(
     const struct worker_known *known, const struct paramem_key *keys, size_t blocks);
 
+#define WORKER_TAG_BYTES (3 + 16 + 1) /* "kv:", the fingerprint's first 8 bytes, NUL */
+
 /* What a capture's cube says of itself. Texts are on the heap in `texts`; free with _free. */
 struct worker_description {
     char external_id[4 + 2 * PARAMEM_KEY_BYTES];
-    char tag[4 + 16], model[2 * 32 + 1];
+    char tag[WORKER_TAG_BYTES], model[2 * 32 + 1];
     char tokens[24], stride[24];
     const char *dtype;
     struct memos_buffer marks; /* with a NUL */

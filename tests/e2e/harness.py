@@ -121,7 +121,27 @@ class Wire:
         return answer.frames[frame - 1].decode() if frame else None
 
 
-class Broker:
+class Program:
+    """One that runs, and how it ends."""
+    process: subprocess.Popen | None = None
+
+    def kill(self) -> None:
+        """No warning, no goodbye."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        assert self.process
+        self.process.terminate()
+        return self.process.wait(timeout=30 * SLOWER)
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+class Broker(Program):
     """A memosd with its store in a folder of its own."""
 
     def __init__(self, folder: Path, *flags: str, environment: dict[str, str] | None = None):
@@ -148,21 +168,6 @@ class Broker:
                 answer = wire.ask(hello=pb.Hello())
                 assert answer.status == OK, answer.reply
         return self
-
-    def kill(self) -> None:
-        """No warning, no goodbye."""
-        assert self.process
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """SIGTERM; returns the exit status."""
-        assert self.process
-        self.process.terminate()
-        return self.process.wait(timeout=30 * SLOWER)
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
 
     def memory_bytes(self) -> int:
         """What of it is in memory now."""

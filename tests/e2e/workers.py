@@ -47,7 +47,7 @@ def wait_for(what: str, condition, seconds: float = ANSWER_MS / 1000):
         os.sched_yield()
 
 
-class Worker:
+class Worker(harness.Program):
     """A memos-worker of one model."""
 
     number = 0
@@ -89,21 +89,6 @@ class Worker:
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
-
-    def kill(self) -> None:
-        """No warning, no goodbye."""
-        assert self.process
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """SIGTERM; returns the exit status."""
-        assert self.process
-        self.process.terminate()
-        return self.process.wait(timeout=30 * SLOWER)
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
 
 
 class Told(NamedTuple):
