@@ -19,8 +19,8 @@ MEMOS_MUST_USE enum memos_status memcube_file_zero(
 MEMOS_MUST_USE enum memos_status memcube_file_sync(
     int fd, const char *path, struct memos_error *err);
 
-/* Overwrite a file with zeros and remove it from its folder; durable when this returns. OK when it
- * is not there. *out_bytes (may be NULL): how large it was. */
+/* Overwrite a file with zeros, from its beginning on, and remove it from its folder; durable when
+ * this returns. OK when it is not there. *out_bytes (may be NULL): how large it was. */
 MEMOS_MUST_USE enum memos_status memcube_file_destroy(
     const char *path, const char *folder, uint64_t *out_bytes, struct memos_error *err);
 

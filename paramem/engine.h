@@ -142,6 +142,7 @@ struct paramem_request {
      * same captures in the same places. */
     const struct paramem_placed *placed;
     size_t placed_count;
+    uint64_t owner; /* whose text it is, for paramem_engine_drop; 0: nobody's */
     /* Each token, then once the end. Views die on return. */
     void (*on_token)(void *self, const struct paramem_token *token);
     void (*on_done)(void *self, const struct paramem_result *result);
@@ -187,26 +188,40 @@ MEMOS_MUST_USE enum memos_status paramem_engine_score_placed(struct paramem_engi
 size_t paramem_engine_capture_bytes(
     const struct paramem_engine *engine, size_t tokens, enum kern_dtype dtype);
 
-/* Read a text from the beginning of a context and keep its keys and values, as F32, F16, BF16 or
- * E4M3: at most paramem_engine_context ids, of which none is taken out of the cache, for what is
- * there was turned and rounded. memory: paramem_engine_capture_bytes, 256-byte aligned; on cuda
- * from kern_host_alloc, or reading waits for every copy. *out views it; it has no checksums until
+struct paramem_capture {
+    const uint32_t *ids; /* from the beginning of a context; at most paramem_engine_context */
+    size_t count;
+    size_t first;          /* the first of them that is kept, less than count, a multiple of
+                              KERN_PAGE_TOKENS: the blocks before it are in a capture already */
+    enum kern_dtype dtype; /* F32, F16, BF16 or E4M3 */
+    void *memory;          /* paramem_engine_capture_bytes of count - first, 256-byte aligned; on
+                              cuda from kern_host_alloc, or reading waits for every copy */
+    uint64_t owner;        /* as of a request */
+};
+
+/* Read a text and keep its keys and values. All ids are read, and none is taken out of the cache,
+ * for what is there was turned and rounded. *out views `memory`; it has no checksums until
  * paramem_kv_cube_seal. Runs at once, as paramem_engine_score does; what was read is in the cache
  * afterwards. The first call on cuda makes room on the device: NO_MEMORY. */
 MEMOS_MUST_USE enum memos_status paramem_engine_capture(struct paramem_engine *engine,
-    const uint32_t *ids, size_t count, enum kern_dtype dtype, void *memory,
-    struct paramem_kv_cube *out, struct memos_error *err);
+    const struct paramem_capture *capture, struct paramem_kv_cube *out, struct memos_error *err);
 
 struct paramem_attach {
-    const struct paramem_kv_cube *cube; /* of any type and backend; checked, if from outside */
-    size_t tokens_max;                  /* no more of it than these; 0: all */
-    bool pinned;                        /* its bytes are memory of kern_host_alloc */
+    const struct paramem_kv_cube *cube;   /* of any type and backend; checked, if from outside */
+    const struct paramem_attached *after; /* what was told of the capture that it continues, which
+                                             was attached up to the block that it names; NULL: it
+                                             begins a context */
+    size_t tokens_max;                    /* no more of it than these; 0: all */
+    bool pinned;                          /* its bytes are memory of kern_host_alloc */
+    uint64_t owner;                       /* as of a request */
 };
 
 struct paramem_attached {
+    size_t at;     /* where its first token stands */
     size_t tokens; /* of its beginning that are in the cache now, whole pages */
     size_t found;  /* of these, that were before */
     uint64_t bytes_copied;
+    struct paramem_key key; /* in this cache, of the last of them and all before it */
 };
 
 /* Put a capture's whole blocks into the cache, turned to their positions, where every prompt that
@@ -216,10 +231,16 @@ struct paramem_attached {
  * the same and (kern_linear) sums do not depend on a pass's rows. Others were rounded, and so is
  * then what every such prompt is answered with: see paramem/README.md, "Texts read once".
  *
- * STALE: it is of another model. INVALID: the engine keeps no beginnings. CORRUPT: it is of this
- * model, with another shape, or ids that it has not. NO_MEMORY, the first time. IO. */
+ * STALE: it is of another model. INVALID: the engine keeps no beginnings; it continues another one
+ * and `after` is NULL, or the other way round. CORRUPT: it is of this model, with another shape, or
+ * ids that it has not. NO_MEMORY, the first time. IO. */
 MEMOS_MUST_USE enum memos_status paramem_engine_attach(struct paramem_engine *engine,
     const struct paramem_attach *attach, struct paramem_attached *out, struct memos_error *err);
+
+/* What was kept for this owner's texts (0: for anybody's) is found by nobody any more: not what
+ * requests computed, not what captures left and attached. What uses it now goes on. A beginning
+ * that two owners' texts have in common belongs to who was first. */
+void paramem_engine_drop(struct paramem_engine *engine, uint64_t owner);
 
 /* Tokens that a request of this engine may have, prompt and answer. */
 size_t paramem_engine_context(const struct paramem_engine *engine);

@@ -20,6 +20,7 @@ struct capture {
     struct paramem_engine *engine;
     struct paramem_kv_cube cube;
     uint8_t *data;     /* cube.data, to be written */
+    size_t first;      /* the first token that is kept */
     size_t from, rows; /* of the pass */
     size_t ring_at;
 };
@@ -30,7 +31,7 @@ static void take_in_place(struct capture *capture, size_t layer, struct kern_kv_
     struct kern_kv kv = engine_blocks_layer(
         capture->engine, capture->cube.dtype, capture->data, capture->cube.blocks, layer);
     write->kv = &kv;
-    write->slots = engine_words(capture->engine, 0) + capture->from;
+    write->slots = engine_words(capture->engine, 0) + capture->from - capture->first;
     kern_kv_write(capture->engine->model->ctx, write);
 }
 
@@ -55,7 +56,7 @@ static void take_by_ring(struct capture *capture, size_t layer, struct kern_kv_w
     write->kv = &kv;
     write->slots = engine_words(engine, 0);
     kern_kv_write(ctx, write);
-    size_t block = capture->from / KERN_PAGE_TOKENS;
+    size_t block = (capture->from - capture->first) / KERN_PAGE_TOKENS;
     kern_download_beside(
         ctx, &(struct kern_pieces){
                  .host = capture->data + block * cube->block_bytes + layer * cube->page_bytes,
@@ -73,6 +74,9 @@ static void take(void *self, size_t layer, float *key, float *value, size_t rows
     struct kern_kv_write write = {
         .key = key, .value = value, .from = KERN_F32, .t = rows, .stride = stride};
     memos_assert(rows == capture->rows);
+    if (capture->from < capture->first) {
+        return;
+    }
     if (engine_on_host(capture->engine)) {
         take_in_place(capture, layer, &write);
     } else {
@@ -96,17 +100,18 @@ static enum memos_status capture_run(
 {
     struct paramem_engine *engine = capture->engine;
     const struct paramem_hooks hooks = {.self = capture, .key_value = take};
-    size_t count = capture->cube.tokens, step = capture_rows(capture);
+    size_t kept = capture->cube.tokens, count = capture->first + kept;
+    size_t step = capture_rows(capture);
     enum memos_status status = MEMOS_OK;
     uint32_t *slots = engine_words_host(engine, 0);
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < kept; i++) {
         slots[i] = engine_on_host(engine) ? engine_blocks_slot(engine, i) : (uint32_t)i;
     }
-    kern_upload(engine->model->ctx, engine_words(engine, 0), slots, count * sizeof *slots);
+    kern_upload(engine->model->ctx, engine_words(engine, 0), slots, kept * sizeof *slots);
     for (size_t from = 0; status == MEMOS_OK && from < count; from += capture->rows) {
         capture->from = from;
-        capture->rows = smaller(count - from, step);
+        capture->rows = smaller((from < capture->first ? capture->first : count) - from, step);
         capture->ring_at = 0;
         engine_chunk_run(engine, ids, from, capture->rows, &hooks);
         engine->stats.prompt_tokens += capture->rows;
@@ -116,7 +121,8 @@ static enum memos_status capture_run(
 }
 
 /* Let others find what was read. */
-static void pages_name(struct paramem_engine *engine, const uint32_t *ids, size_t pages)
+static void pages_name(
+    struct paramem_engine *engine, const uint32_t *ids, size_t pages, uint64_t owner)
 {
     struct paramem_key key = paramem_kv_root(engine->cache);
     for (size_t i = 0; engine->prefix_cache && i < pages; i++) {
@@ -125,7 +131,7 @@ static void pages_name(struct paramem_engine *engine, const uint32_t *ids, size_
         if (paramem_kv_find(engine->cache, &key, &held)) { /* as fresh as if it were this one */
             paramem_kv_release(engine->cache, held);
         } else {
-            paramem_kv_name(engine->cache, engine->score_pages[i], &key);
+            paramem_kv_name(engine->cache, engine->score_pages[i], &key, owner);
         }
     }
 }
@@ -148,31 +154,54 @@ size_t paramem_engine_capture_bytes(
     return tokens <= engine->context ? (size_t)paramem_kv_cube_bytes(&shape) : 0;
 }
 
-static enum memos_status capture_check(const struct paramem_engine *engine, const uint32_t *ids,
-    size_t count, enum kern_dtype dtype, struct memos_error *err)
+static enum memos_status capture_check(const struct paramem_engine *engine,
+    const struct paramem_capture *capture, struct memos_error *err)
 {
+    const size_t count = capture->count;
     if (engine->lost) {
         return memos_fail(err, MEMOS_IO, "the device failed; make model and engine anew");
     }
-    if (paramem_engine_capture_bytes(engine, count, dtype) == 0) {
+    if (paramem_engine_capture_bytes(engine, count, capture->dtype) == 0) {
         return memos_fail(err, MEMOS_INVALID,
             "a capture of %zu tokens as %s; 1 to %zu, as f32, f16, bf16 or e4m3", count,
-            kern_dtype_name(dtype), engine->context);
+            kern_dtype_name(capture->dtype), engine->context);
+    }
+    if (capture->first >= count || capture->first % KERN_PAGE_TOKENS != 0) {
+        return memos_fail(err, MEMOS_INVALID,
+            "a capture of %zu tokens from %zu on; blocks have %d, and one must be left", count,
+            capture->first, KERN_PAGE_TOKENS);
     }
     if (!engine_on_host(engine) && engine->tokens_step < KERN_PAGE_TOKENS) {
         return memos_fail(err, MEMOS_INVALID, "steps of %zu tokens; a capture needs %d",
             engine->tokens_step, KERN_PAGE_TOKENS);
     }
-    return engine_ids_check(engine, ids, count, err);
+    return engine_ids_check(engine, capture->ids, count, err);
 }
 
-enum memos_status paramem_engine_capture(struct paramem_engine *engine, const uint32_t *ids,
-    size_t count, enum kern_dtype dtype, void *memory, struct paramem_kv_cube *out,
-    struct memos_error *err)
+/* All but keys and values. */
+static void capture_begin(struct capture *capture, const struct paramem_capture *asked)
+{
+    const struct paramem_engine *engine = capture->engine;
+    const uint8_t *fingerprint = engine->model->info.fingerprint;
+    struct paramem_kv_cube_shape shape =
+        shape_of(engine, asked->count - asked->first, asked->dtype);
+    struct paramem_key before = paramem_kv_root_of(fingerprint, asked->dtype);
+    for (size_t at = 0; at < asked->first; at += KERN_PAGE_TOKENS) {
+        before = paramem_kv_key(&before, asked->ids + at);
+    }
+    paramem_kv_cube_begin(&shape, fingerprint, asked->first > 0 ? &before : NULL,
+        asked->ids + asked->first, asked->memory, &capture->cube);
+    capture->first = asked->first;
+    capture->data = (uint8_t *)asked->memory + (capture->cube.data - (uint8_t *)asked->memory);
+}
+
+enum memos_status paramem_engine_capture(struct paramem_engine *engine,
+    const struct paramem_capture *asked, struct paramem_kv_cube *out, struct memos_error *err)
 {
     struct capture capture = {.engine = engine};
     struct memos_error own;
-    enum memos_status status = capture_check(engine, ids, count, dtype, err);
+    const size_t count = asked->count;
+    enum memos_status status = capture_check(engine, asked, err);
     if (status == MEMOS_OK) {
         status = engine_room_make(engine, err);
     }
@@ -182,13 +211,11 @@ enum memos_status paramem_engine_capture(struct paramem_engine *engine, const ui
     if (status != MEMOS_OK) {
         return status;
     }
-    struct paramem_kv_cube_shape shape = shape_of(engine, count, dtype);
-    paramem_kv_cube_begin(&shape, engine->model->info.fingerprint, ids, memory, &capture.cube);
-    capture.data = (uint8_t *)memory + (capture.cube.data - (const uint8_t *)memory);
+    capture_begin(&capture, asked);
     engine_pages_take(engine, engine_pages_of(count));
-    status = capture_run(&capture, ids, &own);
+    status = capture_run(&capture, asked->ids, &own);
     if (status == MEMOS_OK) {
-        pages_name(engine, ids, count / KERN_PAGE_TOKENS);
+        pages_name(engine, asked->ids, count / KERN_PAGE_TOKENS, asked->owner);
     }
     engine_pages_give(engine, engine_pages_of(count));
     if (status != MEMOS_OK) {
@@ -207,15 +234,18 @@ enum memos_status paramem_engine_capture(struct paramem_engine *engine, const ui
 struct attach {
     struct paramem_engine *engine;
     struct engine_blocks blocks; /* that have to be put */
+    struct paramem_key before;   /* in this cache, of what stands before */
+    size_t at;                   /* where the first token stands */
     size_t held;                 /* of the beginning, that have a page in score_pages */
     size_t found;                /* of these, that were there */
+    uint64_t owner;
 };
 
 /* Pages for blocks, found or taken, as far as there are any. */
 static void pages_hold(struct attach *attach, size_t blocks)
 {
     struct paramem_engine *engine = attach->engine;
-    struct paramem_key key = paramem_kv_root(engine->cache);
+    struct paramem_key key = attach->before;
     uint32_t *pages = engine->score_pages, ids[KERN_PAGE_TOKENS];
 
     for (size_t i = 0; i < blocks; i++) {
@@ -252,7 +282,7 @@ static enum memos_status pages_fill(struct attach *attach, struct memos_error *e
     for (size_t i = 0; i < attach->blocks.count * KERN_PAGE_TOKENS; i++) {
         uint32_t block = engine->staging.blocks[i / KERN_PAGE_TOKENS];
         uint32_t place = (uint32_t)(i % KERN_PAGE_TOKENS);
-        positions[i] = block * KERN_PAGE_TOKENS + place;
+        positions[i] = (uint32_t)attach->at + block * KERN_PAGE_TOKENS + place;
         slots[i] = engine->score_pages[block] * KERN_PAGE_TOKENS + place;
     }
     return engine_blocks_put(engine, &attach->blocks, err);
@@ -263,20 +293,27 @@ static void attach_end(struct attach *attach, bool filled)
     struct paramem_engine *engine = attach->engine;
     for (size_t i = 0; filled && i < attach->blocks.count; i++) {
         uint32_t block = engine->staging.blocks[i];
-        paramem_kv_name(engine->cache, engine->score_pages[block], &engine->staging.keys[block]);
+        paramem_kv_name(
+            engine->cache, engine->score_pages[block], &engine->staging.keys[block], attach->owner);
     }
     engine_pages_give(engine, attach->held);
 }
 
 static enum memos_status attach_check(const struct paramem_engine *engine,
-    const struct paramem_kv_cube *cube, struct memos_error *err)
+    const struct paramem_attach *attach, struct memos_error *err)
 {
+    const struct paramem_kv_cube *cube = attach->cube;
     size_t vocab = engine->model->config.vocab;
     if (engine->lost) {
         return memos_fail(err, MEMOS_IO, "the device failed; make model and engine anew");
     }
     if (!engine->prefix_cache) {
         return memos_fail(err, MEMOS_INVALID, "this engine keeps no beginnings of prompts");
+    }
+    if (paramem_kv_cube_continues(cube) != (attach->after != NULL)) {
+        return memos_fail(err, MEMOS_INVALID,
+            attach->after ? "the capture begins a context, and continues nothing"
+                          : "the capture continues another one, which has to be attached first");
     }
     enum memos_status status = engine_blocks_check(engine, cube, err);
     for (size_t i = 0; status == MEMOS_OK && i < cube->tokens; i++) {
@@ -294,17 +331,23 @@ enum memos_status paramem_engine_attach(struct paramem_engine *engine,
     const struct paramem_attach *attach, struct paramem_attached *out, struct memos_error *err)
 {
     const struct paramem_kv_cube *cube = attach->cube;
-    struct attach work = {.engine = engine, .blocks = {.cube = cube, .pinned = attach->pinned}};
+    const struct paramem_attached *after = attach->after;
+    struct attach work = {.engine = engine,
+        .blocks = {.cube = cube, .pinned = attach->pinned},
+        .before = after ? after->key : paramem_kv_root(engine->cache),
+        .at = after ? after->at + after->tokens : 0,
+        .owner = attach->owner};
     struct memos_error own;
-    *out = (struct paramem_attached){0};
-    enum memos_status status = attach_check(engine, cube, err);
+    enum memos_status status = attach_check(engine, attach, err);
+    *out = (struct paramem_attached){.at = work.at, .key = work.before};
     if (status == MEMOS_OK) {
         status = engine_blocks_plan(engine, &work.blocks, err);
     }
     if (status != MEMOS_OK) {
         return status;
     }
-    size_t tokens = smaller(cube->tokens, engine->context);
+    memos_assert(work.at <= engine->context);
+    size_t tokens = smaller(cube->tokens, engine->context - work.at);
     tokens = attach->tokens_max > 0 ? smaller(tokens, attach->tokens_max) : tokens;
     pages_hold(&work, tokens / KERN_PAGE_TOKENS);
     if (work.blocks.count > 0) {
@@ -318,8 +361,18 @@ enum memos_status paramem_engine_attach(struct paramem_engine *engine,
         }
         return status;
     }
-    *out = (struct paramem_attached){.tokens = work.held * KERN_PAGE_TOKENS,
-        .found = work.found * KERN_PAGE_TOKENS,
-        .bytes_copied = work.blocks.bytes_copied};
+    out->tokens = work.held * KERN_PAGE_TOKENS;
+    out->found = work.found * KERN_PAGE_TOKENS;
+    out->bytes_copied = work.blocks.bytes_copied;
+    if (work.held > 0) {
+        out->key = engine->staging.keys[work.held - 1];
+    }
     return MEMOS_OK;
+}
+
+/* ---- drop ---------------------------------------------------------------------------------- */
+
+void paramem_engine_drop(struct paramem_engine *engine, uint64_t owner)
+{
+    paramem_kv_drop(engine->cache, owner);
 }

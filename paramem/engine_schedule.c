@@ -45,7 +45,8 @@ static void advance(
     size_t whole = sequence->computed / KERN_PAGE_TOKENS;
     for (; engine->prefix_cache && whole < computed / KERN_PAGE_TOKENS; whole++) {
         sequence->keyed = engine_placed_key(sequence, &sequence->keyed, whole);
-        paramem_kv_name(engine->cache, sequence->pages[whole], &sequence->keyed);
+        paramem_kv_name(
+            engine->cache, sequence->pages[whole], &sequence->keyed, sequence->request.owner);
     }
     sequence->computed = computed;
 }

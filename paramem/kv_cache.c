@@ -8,6 +8,7 @@
 
 struct page {
     struct paramem_key key;
+    uint64_t owner; /* of what has the key */
     uint32_t uses;
     uint32_t next, previous; /* of the list it is in */
     uint32_t chain;          /* the next page in the same bucket */
@@ -266,16 +267,32 @@ static void unname(struct paramem_kv_cache *cache, uint32_t page)
     cache->pages[page].named = false;
 }
 
-void paramem_kv_name(struct paramem_kv_cache *cache, uint32_t page, const struct paramem_key *key)
+void paramem_kv_name(
+    struct paramem_kv_cache *cache, uint32_t page, const struct paramem_key *key, uint64_t owner)
 {
     struct page *at = &cache->pages[page];
     memos_assert(at->uses > 0 && !at->named);
     if (lookup(cache, key) == NONE) {
         uint32_t *bucket = bucket_of(cache, key);
         at->key = *key;
+        at->owner = owner;
         at->named = true;
         at->chain = *bucket;
         *bucket = page;
+    }
+}
+
+void paramem_kv_drop(struct paramem_kv_cache *cache, uint64_t owner)
+{
+    for (size_t i = 0; i < cache->pages_count; i++) {
+        const struct page *page = &cache->pages[i];
+        if (page->named && (owner == 0 || page->owner == owner)) {
+            unname(cache, (uint32_t)i);
+            if (page->uses == 0) {
+                list_remove(cache, &cache->kept, (uint32_t)i);
+                list_push(cache, &cache->free, (uint32_t)i);
+            }
+        }
     }
 }
 

@@ -71,8 +71,12 @@ struct paramem_key paramem_kv_key_salted(
     const struct paramem_key *before, const struct paramem_key *salt);
 /* The root of every cache of that model and type. */
 struct paramem_key paramem_kv_root_of(const uint8_t fingerprint[32], enum kern_dtype dtype);
-/* Give a whole page in use its key. Nothing happens when another page has it. */
-void paramem_kv_name(struct paramem_kv_cache *cache, uint32_t page, const struct paramem_key *key);
+/* Give a whole page in use its key, for an owner (0: nobody). Nothing happens when another page has
+ * the key. */
+void paramem_kv_name(
+    struct paramem_kv_cache *cache, uint32_t page, const struct paramem_key *key, uint64_t owner);
+/* Nobody finds this owner's pages any more (0: anybody's); those that nobody uses are free. */
+void paramem_kv_drop(struct paramem_kv_cache *cache, uint64_t owner);
 /* The page of this key, with one more user; false: there is none. */
 bool paramem_kv_find(
     struct paramem_kv_cache *cache, const struct paramem_key *key, uint32_t *out_page);

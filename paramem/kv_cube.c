@@ -6,6 +6,7 @@
 #define VERSION 1
 #define HEADER_BYTES 128
 #define SUM_AT 64
+#define BEFORE_AT 96
 #define HASH_BYTES 32
 #define IDS_BYTES (KERN_PAGE_TOKENS * 4) /* of a block */
 #define ENTRY_BYTES (PARAMEM_KEY_BYTES + HASH_BYTES)
@@ -67,12 +68,22 @@ static void view_make(const struct paramem_kv_cube_shape *shape, struct memos_by
         .page_bytes = page,
         .block_bytes = page * shape->layers,
         .fingerprint = at + 32,
+        .before = at + BEFORE_AT,
         .ids = at + HEADER_BYTES,
         .table = at + HEADER_BYTES + blocks * IDS_BYTES,
         .data = at + data_at(blocks)};
 }
 
 /* ---- parts --------------------------------------------------------------------------------- */
+
+static bool all_zero(const uint8_t *at, size_t size)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < size; i++) {
+        any |= at[i];
+    }
+    return any == 0;
+}
 
 void paramem_kv_cube_ids(
     const struct paramem_kv_cube *cube, size_t first, size_t count, uint32_t *out)
@@ -102,6 +113,32 @@ struct memos_bytes paramem_kv_cube_block(const struct paramem_kv_cube *cube, siz
 const uint8_t *paramem_kv_cube_sum(const struct paramem_kv_cube *cube)
 {
     return (const uint8_t *)cube->bytes.data + SUM_AT;
+}
+
+bool paramem_kv_cube_continues(const struct paramem_kv_cube *cube)
+{
+    return !all_zero(cube->before, PARAMEM_KEY_BYTES);
+}
+
+struct paramem_key paramem_kv_cube_before(const struct paramem_kv_cube *cube)
+{
+    struct paramem_key key;
+    if (!paramem_kv_cube_continues(cube)) {
+        return paramem_kv_root_of(cube->fingerprint, cube->dtype);
+    }
+    memcpy(key.bytes, cube->before, sizeof key.bytes);
+    return key;
+}
+
+bool paramem_kv_cube_stands(const struct paramem_kv_cube *cube)
+{
+    const volatile uint8_t *at = cube->bytes.data; /* another process may write it */
+    bool stands = true;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    for (size_t i = 0; i < sizeof magic; i++) {
+        stands = stands && at[i] == (uint8_t)magic[i];
+    }
+    return stands;
 }
 
 /* The key of block `block`, from its ids and the key before it. */
@@ -143,7 +180,8 @@ static void put_u32(uint8_t *at, size_t value)
 }
 
 void paramem_kv_cube_begin(const struct paramem_kv_cube_shape *shape, const uint8_t *fingerprint,
-    const uint32_t *ids, void *memory, struct paramem_kv_cube *out)
+    const struct paramem_key *before, const uint32_t *ids, void *memory,
+    struct paramem_kv_cube *out)
 {
     uint8_t *at = memory;
     const size_t numbers[] = {
@@ -157,10 +195,13 @@ void paramem_kv_cube_begin(const struct paramem_kv_cube_shape *shape, const uint
         put_u32(at + sizeof magic + 4 * i, numbers[i]);
     }
     memcpy(at + 32, fingerprint, 32);
+    if (before) {
+        memcpy(at + BEFORE_AT, before->bytes, sizeof before->bytes);
+    }
     for (size_t i = 0; i < shape->tokens; i++) {
         put_u32(at + HEADER_BYTES + 4 * i, ids[i]);
     }
-    struct paramem_key key = paramem_kv_root_of(fingerprint, shape->dtype);
+    struct paramem_key key = paramem_kv_cube_before(out);
     uint8_t *table = at + (out->table - at);
     for (size_t i = 0; i < out->blocks; i++) {
         key = key_of(out, &key, i);
@@ -205,15 +246,6 @@ void paramem_kv_cube_seal(const struct paramem_kv_cube *cube, void *memory, stru
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
-static bool all_zero(const uint8_t *at, size_t size)
-{
-    uint8_t any = 0;
-    for (size_t i = 0; i < size; i++) {
-        any |= at[i];
-    }
-    return any == 0;
-}
-
 static enum memos_status header_read(
     struct memos_bytes bytes, struct paramem_kv_cube_shape *out, struct memos_error *err)
 {
@@ -250,14 +282,13 @@ static enum memos_status header_read(
 /* What must be zero, and the chain of keys. */
 static enum memos_status parts_check(const struct paramem_kv_cube *cube, struct memos_error *err)
 {
-    const uint8_t *at = cube->bytes.data, *ids_end = cube->ids + 4 * cube->tokens;
+    const uint8_t *ids_end = cube->ids + 4 * cube->tokens;
     const uint8_t *table_end = cube->table + cube->blocks * ENTRY_BYTES;
-    if (!all_zero(at + SUM_AT + HASH_BYTES, HEADER_BYTES - SUM_AT - HASH_BYTES) ||
-        !all_zero(ids_end, (size_t)(cube->table - ids_end)) ||
+    if (!all_zero(ids_end, (size_t)(cube->table - ids_end)) ||
         !all_zero(table_end, (size_t)(cube->data - table_end))) {
         return memos_fail(err, MEMOS_CORRUPT, "a capture with bytes where zeros belong");
     }
-    struct paramem_key key = paramem_kv_root_of(cube->fingerprint, cube->dtype);
+    struct paramem_key key = paramem_kv_cube_before(cube);
     for (size_t i = 0; i < cube->blocks; i++) {
         key = key_of(cube, &key, i);
         if (memcmp(key.bytes, cube->table + i * ENTRY_BYTES, sizeof key.bytes) != 0) {

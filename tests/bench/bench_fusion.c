@@ -138,7 +138,7 @@ static void relabel(struct scene *scene, struct length *length, void *memory)
         .tokens = length->tokens};
     ids_anew(scene, length->tokens);
     paramem_kv_cube_begin(
-        &shape, scene->model->info.fingerprint, scene->ids, memory, &length->cube);
+        &shape, scene->model->info.fingerprint, NULL, scene->ids, memory, &length->cube);
 }
 
 static void attach(struct scene *scene, const struct paramem_kv_cube *cube, bool pinned)
@@ -167,16 +167,22 @@ static void measure_read(struct scene *scene, struct length *length)
     row_add(scene, length->tokens, "first token, text read", length->read / 1e6, "ms", 0, NULL, 0);
 }
 
-static void measure_capture(struct scene *scene, struct length *length)
+static void capture(struct scene *scene, struct length *length)
 {
     struct memos_error err;
+    const struct paramem_capture asked = {
+        .ids = scene->ids, .count = length->tokens, .dtype = scene->dtype, .memory = scene->pinned};
+    bench_check(
+        paramem_engine_capture(scene->engine, &asked, &length->cube, &err), &err, "capture");
+}
+
+static void measure_capture(struct scene *scene, struct length *length)
+{
     int64_t times[ROUNDS_MAX];
     for (size_t i = 0; i < scene->rounds; i++) {
         ids_anew(scene, length->tokens);
         int64_t begin = bench_now_ns();
-        bench_check(paramem_engine_capture(scene->engine, scene->ids, length->tokens, scene->dtype,
-                        scene->pinned, &length->cube, &err),
-            &err, "capture");
+        capture(scene, length);
         times[i] = bench_now_ns() - begin;
     }
     row_add(scene, length->tokens, "captured", bench_percentile(times, scene->rounds, 0) / 1e6,
@@ -358,14 +364,11 @@ static void scene_open(struct scene *scene, const struct options *options)
 /* Whatever is made or loaded when it is first used. */
 static void warm(struct scene *scene)
 {
-    struct memos_error err;
     struct length length = {.tokens = 128};
     ids_anew(scene, length.tokens);
     (void)first_token(scene, length.tokens, 0);
     ids_anew(scene, length.tokens);
-    bench_check(paramem_engine_capture(scene->engine, scene->ids, length.tokens, scene->dtype,
-                    scene->pinned, &length.cube, &err),
-        &err, "capture");
+    capture(scene, &length);
     for (size_t i = 0; i < 2; i++) {
         relabel(scene, &length, scene->pinned);
         attach(scene, &length.cube, i == 0);

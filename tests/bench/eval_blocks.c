@@ -145,8 +145,9 @@ static void *capture(
         bench_fail("no capture of %zu tokens", count);
     }
     bench_check(kern_host_alloc(s->ctx, bytes, &memory, &err), &err, "room for a capture");
-    bench_check(paramem_engine_capture(s->engine, ids, count, s->capture, memory, out, &err), &err,
-        "capture");
+    const struct paramem_capture asked = {
+        .ids = ids, .count = count, .dtype = s->capture, .memory = memory};
+    bench_check(paramem_engine_capture(s->engine, &asked, out, &err), &err, "capture");
     paramem_kv_cube_seal(out, memory, s->ctx);
     return memory;
 }

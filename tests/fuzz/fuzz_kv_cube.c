@@ -63,7 +63,11 @@ static void made_whole(const uint8_t *data, size_t size)
         ids[i] = data[i % size];
     }
     memset(memory, 0, bytes);
-    paramem_kv_cube_begin(&shape, data + 32, ids, memory, &cube);
+    struct paramem_key before;
+    memset(before.bytes, data[15], sizeof before.bytes);
+    paramem_kv_cube_begin(
+        &shape, data + 32, data[14] % 2 == 1 ? &before : NULL, ids, memory, &cube);
+    memos_assert(paramem_kv_cube_continues(&cube) == (data[14] % 2 == 1 && data[15] != 0));
     size_t at = (size_t)(cube.data - memory);
     for (size_t i = 0; i < size && at + i < bytes; i++) {
         memory[at + i] = data[i];

@@ -145,14 +145,21 @@ void serving_assert_same(const struct serving_heard *a, const struct serving_hea
 void serving_capture(struct serving *f, const uint32_t *ids, size_t count, enum kern_dtype dtype,
     struct serving_kept *out)
 {
+    serving_capture_from(f, ids, count, 0, dtype, out);
+}
+
+void serving_capture_from(struct serving *f, const uint32_t *ids, size_t count, size_t first,
+    enum kern_dtype dtype, struct serving_kept *out)
+{
     struct memos_error err;
-    size_t bytes = paramem_engine_capture_bytes(f->engine, count, dtype);
+    size_t bytes = paramem_engine_capture_bytes(f->engine, count - first, dtype);
     assert_int_not_equal(bytes, 0);
     out->ctx = f->ctx;
     OK(kern_host_alloc(f->ctx, bytes, &out->memory, NULL));
     memset(out->memory, 0x55, bytes);
-    if (paramem_engine_capture(f->engine, ids, count, dtype, out->memory, &out->cube, &err) !=
-        MEMOS_OK) {
+    const struct paramem_capture asked = {
+        .ids = ids, .count = count, .first = first, .dtype = dtype, .memory = out->memory};
+    if (paramem_engine_capture(f->engine, &asked, &out->cube, &err) != MEMOS_OK) {
         fail_msg("%s", err.text);
     }
     assert_int_equal(out->cube.bytes.size, bytes);

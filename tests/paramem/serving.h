@@ -67,6 +67,9 @@ struct serving_kept {
 };
 void serving_capture(struct serving *f, const uint32_t *ids, size_t count, enum kern_dtype dtype,
     struct serving_kept *out);
+/* Of the tokens from `first` on. */
+void serving_capture_from(struct serving *f, const uint32_t *ids, size_t count, size_t first,
+    enum kern_dtype dtype, struct serving_kept *out);
 void serving_kept_free(struct serving_kept *kept);
 
 /* Nobody is there, and no page is kept from the next. */

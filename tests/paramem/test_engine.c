@@ -322,6 +322,50 @@ static void a_beginning_is_computed_once(void **unused)
     serving_close(&f);
 }
 
+/* What was made of one owner's texts is gone, also of what still runs; another's is not. */
+static void what_is_dropped_is_computed_again(void **unused)
+{
+    (void)unused;
+    static struct serving_heard heard[5];
+    uint32_t prompts[2][SERVING_PROMPT_MAX];
+    static const size_t asked[5] = {0, 1, 0, 1, 0}, cached[5] = {0, 0, 0, 64, 64};
+    uint64_t state = 31;
+    struct serving f;
+    bool more = true;
+    memset(heard, 0, sizeof heard);
+    assert_true(serving_open(&f, "cpu", tiny_llama()));
+    f.engine = serving_engine(&f, 64, 4, 512, true);
+    serving_prompt(&state, prompts[0], 70);
+    serving_prompt(&state, prompts[1], 70);
+    for (size_t i = 0; i < 5; i++) {
+        struct paramem_request request =
+            serving_request(prompts[asked[i]], 70, i == 0 ? 40 : 5, &heard[i]);
+        request.no_model_stops = true;
+        request.owner = 1 + asked[i];
+        serving_submit(f.engine, &request);
+        for (size_t steps = 0; i == 1 && steps < 10 && more; steps++) {
+            OK(paramem_engine_step(f.engine, &more, NULL));
+        }
+        if (i == 1) { /* the first one still runs, the second one has ended */
+            assert_true(!heard[0].done && heard[1].done);
+            paramem_engine_drop(f.engine, 1);
+        }
+        if (i > 0) {
+            serving_run(f.engine);
+        }
+    }
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(heard[i].result.cached_tokens, cached[i]);
+        serving_assert_greedy(&f, prompts[asked[i]], 70, &heard[i]);
+    }
+    paramem_engine_drop(f.engine, 0);
+    struct paramem_engine_stats stats;
+    paramem_engine_stats(f.engine, &stats);
+    assert_int_equal(stats.pages_cached, 0);
+    serving_assert_idle(f.engine);
+    serving_close(&f);
+}
+
 /* ---- scoring -------------------------------------------------------------------------------- */
 
 static void scores_are_the_model(void **unused)
@@ -385,6 +429,7 @@ int main(void)
         cmocka_unit_test(greedy_is_transformers),
         cmocka_unit_test(company_changes_nothing),
         cmocka_unit_test(a_beginning_is_computed_once),
+        cmocka_unit_test(what_is_dropped_is_computed_again),
         cmocka_unit_test(scores_are_the_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
  * If these failed, one request would read what another one cached, or the cache would lose its
  * pages until nobody could be served. */
 #include "paramem/kv_cache.h"
+#include "tests/paramem/refusing.h"
 #include "tests/paramem/tiny.h"
 
 #include <setjmp.h>
@@ -81,7 +82,7 @@ static void the_oldest_goes_first(void **state)
     for (uint32_t i = 0; i < PAGES; i++) {
         struct paramem_key key = key_of(cache, i);
         pages[i] = paramem_kv_take(cache);
-        paramem_kv_name(cache, pages[i], &key);
+        paramem_kv_name(cache, pages[i], &key, 0);
     }
     assert_int_equal(paramem_kv_available(cache), 0);
     for (uint32_t i = 0; i < PAGES; i++) {
@@ -114,8 +115,8 @@ static void one_page_a_key(void **state)
     struct paramem_kv_cache *cache = cache_of(KERN_E4M3, fingerprint);
     struct paramem_key key = key_of(cache, 7);
     uint32_t a = paramem_kv_take(cache), b = paramem_kv_take(cache), page = 0;
-    paramem_kv_name(cache, a, &key);
-    paramem_kv_name(cache, b, &key);
+    paramem_kv_name(cache, a, &key, 0);
+    paramem_kv_name(cache, b, &key, 0);
     paramem_kv_release(cache, a);
     paramem_kv_release(cache, b);
     assert_int_equal(paramem_kv_kept(cache), 1);
@@ -126,6 +127,8 @@ static void one_page_a_key(void **state)
 }
 
 /* ---- against a plain model ----------------------------------------------------------------- */
+
+#define OWNER_OF(key) (1 + (uint64_t)(key) % 3)
 
 struct plain {
     uint32_t uses[PAGES];
@@ -156,7 +159,7 @@ static void plain_name(struct plain *plain, struct paramem_kv_cache *cache, uint
     if (plain->uses[page] == 0 || plain->key[page] >= 0) {
         return;
     }
-    paramem_kv_name(cache, page, &full);
+    paramem_kv_name(cache, page, &full, OWNER_OF(key));
     for (size_t i = 0; i < PAGES; i++) {
         had |= plain->key[i] == key;
     }
@@ -178,6 +181,20 @@ static void plain_find(struct plain *plain, struct paramem_kv_cache *cache, int 
     }
 }
 
+/* What one owner has is not found any more, or (0) what anybody has. */
+static void plain_drop(struct plain *plain, struct paramem_kv_cache *cache, uint64_t owner)
+{
+    size_t kept = 0;
+    paramem_kv_drop(cache, owner);
+    for (size_t i = 0; i < PAGES; i++) {
+        if (plain->key[i] >= 0 && (owner == 0 || OWNER_OF(plain->key[i]) == owner)) {
+            plain->key[i] = -1;
+        }
+        kept += plain->key[i] >= 0 && plain->uses[i] == 0;
+    }
+    assert_int_equal(paramem_kv_kept(cache), kept);
+}
+
 static void random_use(void **unused)
 {
     (void)unused;
@@ -190,7 +207,10 @@ static void random_use(void **unused)
     for (size_t step = 0; step < 20000; step++) {
         uint32_t page = (uint32_t)tiny_below(&state, PAGES);
         int key = (int)tiny_below(&state, KEYS);
-        switch (tiny_below(&state, 4)) {
+        switch (tiny_below(&state, step % 16 == 0 ? 5 : 4)) {
+        case 4:
+            plain_drop(&plain, cache, tiny_below(&state, 4));
+            break;
         case 0:
             if (paramem_kv_available(cache) > 0) {
                 plain_take(&plain, cache);
@@ -216,32 +236,6 @@ static void random_use(void **unused)
 
 /* ---- memory ends --------------------------------------------------------------------------- */
 
-static long fail_at = -1;
-
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-enum memos_status __real_kern_alloc(
-    struct kern_ctx *c, size_t bytes, void **out_memory, struct memos_error *err);
-enum memos_status __wrap_kern_alloc(
-    struct kern_ctx *c, size_t bytes, void **out_memory, struct memos_error *err);
-
-static bool refused(void)
-{
-    return fail_at >= 0 && fail_at-- == 0;
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return refused() ? NULL : __real_calloc(count, size);
-}
-
-enum memos_status __wrap_kern_alloc(
-    struct kern_ctx *c, size_t bytes, void **out_memory, struct memos_error *err)
-{
-    return refused() ? memos_fail(err, MEMOS_NO_MEMORY, "no memory: %zu bytes", bytes)
-                     : __real_kern_alloc(c, bytes, out_memory, err);
-}
-
 static void too_little_memory_is_told(void **state)
 {
     (void)state;
@@ -255,7 +249,7 @@ static void too_little_memory_is_told(void **state)
         .pages_count = PAGES,
         .fingerprint = fingerprint};
     for (long i = 0; i < 5; i++) {
-        fail_at = i;
+        refusing_at = i;
         assert_int_equal(paramem_kv_create(&options, &cache, &err), MEMOS_NO_MEMORY);
         assert_null(cache);
     }
@@ -264,7 +258,7 @@ static void too_little_memory_is_told(void **state)
     (void)snprintf(want, sizeof want, "%zu bytes",
         PAGES * paramem_kv_page_bytes(KERN_F32, options.layers, 2, 16));
     assert_non_null(strstr(err.text, want));
-    fail_at = -1;
+    refusing_at = -1;
     paramem_kv_destroy(&cache);
 }
 

@@ -2,6 +2,7 @@
  *
  * If these failed, a user would be answered from a text that was damaged, of another model, or in
  * another place than it stood; or differently for the only reason that the text was known. */
+#include "tests/paramem/refusing.h"
 #include "tests/paramem/serving.h"
 
 #include <math.h>
@@ -17,35 +18,6 @@
 
 #define OK(call) assert_int_equal(call, MEMOS_OK)
 #define TEXT 150
-
-/* Which allocation from now on fails; negative: none. */
-static long fail_at = -1;
-
-static bool fails(void)
-{
-    return fail_at >= 0 && fail_at-- == 0;
-}
-
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return fails() ? NULL : __real_calloc(count, size);
-}
-
-#define WRAP(name)                                                                                 \
-    enum memos_status __real_##name(                                                               \
-        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);           \
-    enum memos_status __wrap_##name(                                                               \
-        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);           \
-    enum memos_status __wrap_##name(                                                               \
-        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err)            \
-    {                                                                                              \
-        return fails() ? memos_fail(err, MEMOS_NO_MEMORY, "none left")                             \
-                       : __real_##name(ctx, bytes, out_memory, err);                               \
-    }
-WRAP(kern_alloc)
-WRAP(kern_host_alloc)
 
 static struct paramem_attached attach(struct serving *f, const struct paramem_kv_cube *cube)
 {
@@ -112,6 +84,67 @@ static void in_float32_nothing_differs(void **unused)
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
             restored_is_read(serving_backends[b], shapes[i]);
         }
+    }
+}
+
+/* A capture of what comes after another one's blocks: the rest of the whole, to the bit, which then
+ * answers as the whole does. */
+static void rest_is_read(const char *backend, enum kern_dtype kv)
+{
+    static struct serving_heard plain, heard;
+    enum { SHARED = 64, ALL = TEXT / 32 * 32 };
+    uint32_t text[TEXT + 1];
+    uint64_t state = 19;
+    struct serving f;
+    struct serving_kept whole, base, rest;
+    struct paramem_attached told;
+    if (!serving_open(&f, backend, tiny_llama())) {
+        return;
+    }
+    serving_prompt(&state, text, TEXT + 1);
+    serving_engine_anew(&f, kv, 20);
+    serving_capture(&f, text, TEXT, KERN_F32, &whole);
+    serving_capture(&f, text, SHARED + 6, KERN_F32, &base); /* longer than what is shared */
+    serving_capture_from(&f, text, TEXT, SHARED, KERN_F32, &rest);
+    assert_true(paramem_kv_cube_continues(&rest.cube) && !paramem_kv_cube_continues(&base.cube));
+    struct paramem_key shared = paramem_kv_cube_key(&base.cube, 1);
+    assert_memory_equal(rest.cube.before, shared.bytes, sizeof shared.bytes);
+    assert_int_equal(rest.cube.blocks + 2, whole.cube.blocks);
+    for (size_t i = 0; i < rest.cube.blocks && strcmp(backend, "cuda") != 0; i++) {
+        assert_memory_equal(paramem_kv_cube_block(&rest.cube, i).data,
+            paramem_kv_cube_block(&whole.cube, i + 2).data, whole.cube.block_bytes);
+    }
+    serving_engine_anew(&f, kv, 20);
+    serving_generate(f.engine, text, TEXT + 1, 12, &plain);
+    serving_engine_anew(&f, kv, 20);
+    struct paramem_attach what = {.cube = &rest.cube};
+    assert_int_equal(paramem_engine_attach(f.engine, &what, &told, NULL), MEMOS_INVALID);
+    what = (struct paramem_attach){.cube = &base.cube, .tokens_max = SHARED};
+    OK(paramem_engine_attach(f.engine, &what, &told, NULL));
+    const struct paramem_attached first = told;
+    what.after = &first;
+    assert_int_equal(paramem_engine_attach(f.engine, &what, &told, NULL), MEMOS_INVALID);
+    what = (struct paramem_attach){.cube = &rest.cube, .after = &first};
+    OK(paramem_engine_attach(f.engine, &what, &told, NULL));
+    assert_int_equal(told.at, SHARED);
+    assert_int_equal(told.tokens, ALL - SHARED);
+    serving_generate(f.engine, text, TEXT + 1, 12, &heard);
+    assert_int_equal(heard.result.cached_tokens, ALL);
+    if (strcmp(backend, "cuda") != 0) {
+        serving_assert_same(&plain, &heard);
+    }
+    serving_kept_free(&whole);
+    serving_kept_free(&base);
+    serving_kept_free(&rest);
+    serving_close(&f);
+}
+
+static void the_rest_of_a_text_is_enough(void **unused)
+{
+    (void)unused;
+    for (size_t b = 0; b < SERVING_BACKENDS; b++) {
+        rest_is_read(serving_backends[b], KERN_F32);
+        rest_is_read(serving_backends[b], KERN_BF16);
     }
 }
 
@@ -322,15 +355,18 @@ static void what_does_not_fit_is_refused(void **unused)
     struct paramem_kv_cube cube;
     _Alignas(256) static uint8_t memory[1];
     assert_int_equal(paramem_engine_capture_bytes(f.engine, TEXT, KERN_F32), 0);
-    assert_int_equal(
-        paramem_engine_capture(f.engine, text, TEXT, KERN_F32, memory, &cube, &err), MEMOS_INVALID);
-    assert_int_equal(
-        paramem_engine_capture(f.engine, text, 0, KERN_F32, memory, &cube, &err), MEMOS_INVALID);
-    assert_int_equal(
-        paramem_engine_capture(f.engine, text, 9, KERN_I8, memory, &cube, &err), MEMOS_INVALID);
-    text[3] = SERVING_VOCAB;
-    assert_int_equal(
-        paramem_engine_capture(f.engine, text, 9, KERN_F32, memory, &cube, &err), MEMOS_INVALID);
+    const struct paramem_capture wrong[] = {
+        {.ids = text, .count = TEXT, .dtype = KERN_F32, .memory = memory},
+        {.ids = text, .count = 0, .dtype = KERN_F32, .memory = memory},
+        {.ids = text, .count = 9, .dtype = KERN_I8, .memory = memory},
+        {.ids = text, .count = 64, .first = 31, .dtype = KERN_F32, .memory = memory},
+        {.ids = text, .count = 64, .first = 64, .dtype = KERN_F32, .memory = memory},
+        {.ids = text, .count = 9, .dtype = KERN_F32, .memory = memory}, /* with a wrong id, below */
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        text[3] = i + 1 == sizeof wrong / sizeof wrong[0] ? SERVING_VOCAB : 5;
+        assert_int_equal(paramem_engine_capture(f.engine, &wrong[i], &cube, &err), MEMOS_INVALID);
+    }
     text[3] = 5;
     serving_capture(&f, text, 90, KERN_F32, &kept);
     struct paramem_attach what = {.cube = &kept.cube};
@@ -375,9 +411,9 @@ static void without_memory_nothing_happens(void **unused)
     long places = 0;
     for (; status != MEMOS_OK; places++) {
         serving_engine_anew(&f, KERN_F32, 20);
-        fail_at = places;
+        refusing_at = places;
         status = paramem_engine_attach(f.engine, &what, &told, &err);
-        fail_at = -1;
+        refusing_at = -1;
         assert_true(status == MEMOS_OK || status == MEMOS_NO_MEMORY);
         serving_assert_idle(f.engine);
         OK(paramem_engine_attach(f.engine, &what, &told, &err));
@@ -414,7 +450,7 @@ static uint8_t *made(const struct paramem_kv_cube_shape *shape, struct paramem_k
         ids[i] = (uint32_t)i * 77;
     }
     memset(memory, 0x21, size);
-    paramem_kv_cube_begin(shape, fingerprint, ids, memory, out);
+    paramem_kv_cube_begin(shape, fingerprint, NULL, ids, memory, out);
     paramem_kv_cube_seal(out, memory, NULL);
     return memory;
 }
@@ -603,6 +639,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_float32_nothing_differs),
+        cmocka_unit_test(the_rest_of_a_text_is_enough),
         cmocka_unit_test(a_smaller_cache_rounds_once),
         cmocka_unit_test(backends_understand_each_other),
         cmocka_unit_test(rounding_is_bounded),

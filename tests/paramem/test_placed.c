@@ -4,6 +4,7 @@
  * If these failed, a user's memory would be put in the wrong place or beside the wrong text; or an
  * answer that was to be exact would be made from numbers that only another's request had asked
  * for. */
+#include "tests/paramem/refusing.h"
 #include "tests/paramem/serving.h"
 
 #include <math.h>
@@ -26,36 +27,7 @@
 
 /* ---- faults -------------------------------------------------------------------------------- */
 
-static long fail_at = -1;  /* which allocation from now on fails; negative: none */
-static size_t allocations; /* that were asked for */
 static bool device_lost;
-
-static bool fails(void)
-{
-    allocations++;
-    return fail_at >= 0 && fail_at-- == 0;
-}
-
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return fails() ? NULL : __real_calloc(count, size);
-}
-
-#define WRAP(name)                                                                                 \
-    enum memos_status __real_##name(                                                               \
-        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);           \
-    enum memos_status __wrap_##name(                                                               \
-        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err);           \
-    enum memos_status __wrap_##name(                                                               \
-        struct kern_ctx *ctx, size_t bytes, void **out_memory, struct memos_error *err)            \
-    {                                                                                              \
-        return fails() ? memos_fail(err, MEMOS_NO_MEMORY, "none left")                             \
-                       : __real_##name(ctx, bytes, out_memory, err);                               \
-    }
-WRAP(kern_alloc)
-WRAP(kern_host_alloc)
 
 enum memos_status __real_kern_sync(struct kern_ctx *ctx, struct memos_error *err);
 enum memos_status __wrap_kern_sync(struct kern_ctx *ctx, struct memos_error *err);
@@ -657,15 +629,15 @@ static void memory_may_end_anywhere(void **unused)
     long places = -1;
     while (status != MEMOS_OK) {
         serving_engine_anew(&f, KERN_F32, PAGES);
-        fail_at = ++places;
+        refusing_at = ++places;
         status = paramem_engine_submit(f.engine, &request, &id, NULL);
-        fail_at = -1;
+        refusing_at = -1;
         assert_true(status == MEMOS_OK || status == MEMOS_NO_MEMORY);
     }
     assert_true(places > 7); /* the room needs seven */
-    allocations = 0;
+    refusing_asked = 0;
     serving_run(f.engine);
-    assert_int_equal(allocations, 0);
+    assert_int_equal(refusing_asked, 0);
     assert_true(heard.done);
     assert_int_equal(heard.result.placed_tokens, taken_all(&scene));
     (void)far_from_model(&f, &scene, &heard, 0);
