@@ -247,7 +247,13 @@ static bool is_change(const struct broker_request *rq)
                            rq->envelope->body_case == MEMOS__REQUEST__BODY_IMPORT);
 }
 
-/* Send what has finished. What a change says about rights is in force before it is answered. */
+static bool has_forgotten(const struct broker_request *rq)
+{
+    return rq->envelope->body_case == MEMOS__REQUEST__BODY_FORGET && !rq->envelope->forget->dry_run;
+}
+
+/* Send what has finished. What a change says about rights is in force before it is answered, and
+ * workers have been told of what is forgotten. */
 static void finished_send(struct turn *turn)
 {
     struct broker *broker = turn->broker;
@@ -258,6 +264,9 @@ static void finished_send(struct turn *turn)
         if (at->last && at->status == MEMOS_OK && is_change(at->request)) {
             turn->publish = true;
             broker_events_touch(broker->events, at->request->call.space);
+            if (has_forgotten(at->request)) {
+                broker_work_forgot(broker->work, at->request->call.space);
+            }
             renew =
                 renew || memos_bytes_equal(at->request->call.space, memos_bytes_of(BROKER_SYSTEM));
         }

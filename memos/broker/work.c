@@ -486,6 +486,24 @@ void broker_work_drained(struct broker_work *work, struct broker_worker *worker)
     }
 }
 
+void broker_work_forgot(struct broker_work *work, struct memos_bytes space)
+{
+    char name[MEMCUBE_SPACE_BYTES_MAX + 1];
+    Memos__WorkerForget forget = MEMOS__WORKER_FORGET__INIT;
+    (void)snprintf(name, sizeof name, "%.*s", (int)space.size, (const char *)space.data);
+    forget.space = name;
+    for (struct broker_worker *worker = work->workers.first; worker; worker = worker->next) {
+        Memos__Reply reply = MEMOS__REPLY__INIT;
+        reply.body_case = MEMOS__REPLY__BODY_WORKER_FORGET;
+        reply.worker_forget = &forget;
+        /* Who cannot be told is given up, and keeps nothing when it announces itself again. */
+        if (broker_worker_tell(worker, &reply, NULL, NULL) != MEMOS_OK) {
+            worker->gone = true;
+            look_soon(work);
+        }
+    }
+}
+
 void broker_work_review(struct broker_work *work)
 {
     struct broker_worker *next;

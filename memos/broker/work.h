@@ -89,6 +89,9 @@ int64_t broker_work_next_us(const struct broker_work *work);
 /* End everything, because the broker goes down: clients and workers are answered UNAVAILABLE. */
 void broker_work_stop(struct broker_work *work);
 
+/* Something of the space was destroyed: workers hear of it before anybody else does. */
+void broker_work_forgot(struct broker_work *work, struct memos_bytes space);
+
 /* Grants have changed: who may not be a worker any more is none. */
 void broker_work_review(struct broker_work *work);
 

@@ -290,6 +290,18 @@ void worker_cache_keep(
     (void)pthread_mutex_unlock(&cache->lock);
 }
 
+void worker_cache_drop(struct worker_cache *cache, const char *space)
+{
+    (void)pthread_mutex_lock(&cache->lock);
+    for (struct entry *entry = cache->newest, *older = NULL; entry; entry = older) {
+        older = entry->older;
+        if (!space || strcmp(entry->space, space) == 0) {
+            take_out(cache, entry);
+        }
+    }
+    (void)pthread_mutex_unlock(&cache->lock);
+}
+
 uint64_t worker_cache_bytes(struct worker_cache *cache)
 {
     (void)pthread_mutex_lock(&cache->lock);
@@ -331,10 +343,10 @@ void worker_cache_destroy(struct worker_cache **cache)
     if (!own) {
         return;
     }
-    while (own->newest) {
-        memos_assert(own->newest->holders == 0);
-        take_out(own, own->newest);
+    for (struct entry *entry = own->newest; entry; entry = entry->older) {
+        memos_assert(entry->holders == 0);
     }
+    worker_cache_drop(own, NULL);
     (void)pthread_mutex_destroy(&own->lock);
     free(own);
 }

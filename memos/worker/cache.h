@@ -46,6 +46,9 @@ MEMOS_MUST_USE enum memos_status worker_cache_map(struct worker_cache *cache, co
 void worker_cache_keep(
     struct worker_cache *cache, const char *space, const uint8_t *hashes, size_t count);
 
+/* Keep nothing of this space; NULL: nothing at all. */
+void worker_cache_drop(struct worker_cache *cache, const char *space);
+
 uint64_t worker_cache_bytes(struct worker_cache *cache);
 
 /* Names of the spaces whose captures are here, newest first, at most count_max, joined into `out`

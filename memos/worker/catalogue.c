@@ -58,6 +58,67 @@ size_t worker_known_covers(
     return covered;
 }
 
+/* ---- chains ---------------------------------------------------------------------------------- */
+
+const struct worker_known *worker_known_base(
+    const struct worker_view *view, const struct worker_known *known)
+{
+    for (size_t i = 0; known->first > 0 && i < view->count; i++) {
+        const struct worker_known *base = &view->items[i];
+        if (memos_id_equal(&base->ref.id, &known->base.id) && base->dtype == known->dtype &&
+            !base->is_stale && base->first < known->first && base->tokens >= known->first) {
+            return base;
+        }
+    }
+    return NULL;
+}
+
+/* How many captures it is, itself among them; 0: one of them is not there. */
+static size_t chain_length(const struct worker_view *view, const struct worker_known *known)
+{
+    size_t length = 1;
+    while (known && known->first > 0 && length < WORKER_CHAIN_MAX) {
+        known = worker_known_base(view, known);
+        length++;
+    }
+    return known && known->first == 0 ? length : 0;
+}
+
+/* Its cubes, among these in their order. That it is not stale says that they are as they were. */
+static bool are_among(
+    const struct worker_known *known, const struct memcube_ref *sources, size_t sources_count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < sources_count && found < known->sources_count; i++) {
+        found += memos_id_equal(&known->sources[found].id, &sources[i].id);
+    }
+    return found == known->sources_count;
+}
+
+bool worker_base_find(const struct worker_view *view, enum kern_dtype dtype,
+    const struct paramem_key *keys, size_t blocks, const struct memcube_ref *sources,
+    size_t sources_count, struct worker_base *out)
+{
+    size_t length = 0;
+    *out = (struct worker_base){.tokens = 0};
+    for (size_t i = 0; i < view->count; i++) {
+        const struct worker_known *known = &view->items[i];
+        const size_t tokens =
+            known->is_stale || known->dtype != dtype ? 0 : worker_known_covers(known, keys, blocks);
+        if (tokens > out->tokens && tokens > known->first &&
+            tokens >= (size_t)WORKER_BASE_BLOCKS * KERN_PAGE_TOKENS &&
+            are_among(known, sources, sources_count) && chain_length(view, known) > 0) {
+            length = chain_length(view, known);
+            *out = (struct worker_base){.ref = known->ref, .tokens = tokens};
+            memcpy(out->hash, known->hash, sizeof known->hash);
+        }
+    }
+    if (length == WORKER_CHAIN_MAX) { /* all of it once more, which the next ones continue */
+        out->tokens = 0;
+    }
+    return out->tokens > 0;
+}
+
 /* ---- what a cube says ------------------------------------------------------------------------ */
 
 static int digit_of(char c)
@@ -85,26 +146,30 @@ static void tag_of(const uint8_t fingerprint[32], char out[WORKER_TAG_BYTES])
     (void)sodium_bin2hex(out + 3, WORKER_TAG_BYTES - 3, fingerprint, 8);
 }
 
-enum memos_status worker_description_make(
-    const struct paramem_kv_cube *cube, struct worker_description *out, struct memos_error *err)
+enum memos_status worker_description_make(const uint8_t fingerprint[32],
+    const struct paramem_capture *capture, struct worker_description *out, struct memos_error *err)
 {
-    const size_t whole = cube->tokens / KERN_PAGE_TOKENS;
+    const size_t whole = capture->count / KERN_PAGE_TOKENS;
     const size_t stride = whole > 0 ? (whole + WORKER_MARKS_MAX - 1) / WORKER_MARKS_MAX : 1;
-    const struct paramem_key last = paramem_kv_cube_key(cube, cube->blocks - 1);
-    *out = (struct worker_description){.dtype = kern_dtype_name(cube->dtype),
+    const struct paramem_key last =
+        worker_key_of(fingerprint, capture->dtype, capture->ids, capture->count);
+    struct paramem_key key = paramem_kv_root_of(fingerprint, capture->dtype);
+    *out = (struct worker_description){.dtype = kern_dtype_name(capture->dtype),
         .marks = memos_buffer_make(2 * WORKER_MARK_BYTES * WORKER_MARKS_MAX + 1)};
     memcpy(out->external_id, "kv:", 3);
     (void)sodium_bin2hex(
         out->external_id + 3, sizeof out->external_id - 3, last.bytes, sizeof last.bytes);
-    tag_of(cube->fingerprint, out->tag);
-    (void)sodium_bin2hex(out->model, sizeof out->model, cube->fingerprint, 32);
-    (void)snprintf(out->tokens, sizeof out->tokens, "%zu", cube->tokens);
+    tag_of(fingerprint, out->tag);
+    (void)sodium_bin2hex(out->model, sizeof out->model, fingerprint, 32);
+    (void)snprintf(out->tokens, sizeof out->tokens, "%zu", capture->count);
     (void)snprintf(out->stride, sizeof out->stride, "%zu", stride);
-    for (size_t block = stride; block <= whole; block += stride) {
-        const struct paramem_key key = paramem_kv_cube_key(cube, block - 1);
+    (void)snprintf(out->first, sizeof out->first, "%zu", capture->first);
+    for (size_t block = 1; block <= whole; block++) {
         char mark[2 * WORKER_MARK_BYTES + 1];
+        key = paramem_kv_key(&key, capture->ids + (block - 1) * KERN_PAGE_TOKENS);
         (void)sodium_bin2hex(mark, sizeof mark, key.bytes, WORKER_MARK_BYTES);
-        memos_buffer_bytes(&out->marks, mark, 2 * (size_t)WORKER_MARK_BYTES);
+        memos_buffer_bytes(
+            &out->marks, mark, block % stride == 0 ? 2 * (size_t)WORKER_MARK_BYTES : 0);
     }
     memos_buffer_u8(&out->marks, 0);
     return out->marks.failed ? memos_fail(err, MEMOS_NO_MEMORY, "no memory for marks of a capture")
@@ -179,6 +244,21 @@ static bool sources_read(
     return sources != NULL;
 }
 
+/* The base is the last source. */
+static bool base_read(const Memos__Cube *cube, struct worker_known *out)
+{
+    const char *first = attribute(cube, "first");
+    if (!first[0] || strcmp(first, "0") == 0) {
+        return true;
+    }
+    if (!number_of(first, PARAMEM_KV_CUBE_TOKENS_MAX, &out->first) || out->sources_count == 0 ||
+        out->first >= out->tokens || out->first % KERN_PAGE_TOKENS != 0) {
+        return false;
+    }
+    out->base = out->sources[--out->sources_count];
+    return true;
+}
+
 /* False: it is no capture of this model as this file describes them. */
 static bool known_read(const Memos__Cube *cube, const uint8_t fingerprint[32],
     struct memos_arena *arena, struct worker_known *out)
@@ -196,7 +276,8 @@ static bool known_read(const Memos__Cube *cube, const uint8_t fingerprint[32],
            number_of(attribute(cube, "stride"), PARAMEM_KV_CUBE_TOKENS_MAX, &out->stride) &&
            strncmp(cube->external_id, "kv:", 3) == 0 &&
            unhex(cube->external_id + 3, PARAMEM_KEY_BYTES, out->key.bytes) &&
-           marks_read(attribute(cube, "marks"), arena, out) && sources_read(cube, arena, out);
+           marks_read(attribute(cube, "marks"), arena, out) && sources_read(cube, arena, out) &&
+           base_read(cube, out);
 }
 
 /* ---- views ----------------------------------------------------------------------------------- */

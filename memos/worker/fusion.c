@@ -1,11 +1,18 @@
 /* Captures of a prompt: which hold its beginning or its cubes, whether loading them is worth it,
- * and their way into the engine. */
+ * and bringing them here. */
 #include "memos/worker/memory_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { TRIES = 3, DTYPES = 4 };
+
+/* Captures that are one text, and what comes of them. */
+struct plan {
+    const struct worker_known *known[WORKER_CHAIN_MAX]; /* the first one begins the context */
+    struct worker_part parts[WORKER_CHAIN_MAX];
+    size_t count;
+};
 
 struct finding {
     struct worker_memory *memory;
@@ -96,12 +103,30 @@ static const struct worker_known *find_key(struct finding *f, const uint32_t *id
         for (size_t d = 0; d < DTYPES && !known->is_stale && !f->is_tried[i]; d++) {
             const bool is_it = known->dtype == dtypes[d] && known->tokens == count &&
                                memcmp(&known->key, &keys[d], sizeof keys[d]) == 0;
-            if (is_it && (!found || known->dtype == f->host->kv)) {
+            if (is_it && known->first == 0 && (!found || known->dtype == f->host->kv)) {
                 found = known;
             }
         }
     }
     return found;
+}
+
+/* What a capture of the prompt's memory may leave out. */
+static void find_base(struct finding *f)
+{
+    const struct worker_layout *layout = &f->own->layout;
+    const size_t blocks = f->prompt->memory_tokens / KERN_PAGE_TOKENS;
+    struct memcube_ref *sources =
+        memos_arena_take(&f->prompt->arena, layout->placed_count + 1, sizeof *sources);
+    const struct paramem_key *keys = blocks > 1 && sources ? keys_for(f, f->own->dtype) : NULL;
+    for (size_t i = 0; i < layout->placed_count && keys; i++) {
+        sources[i] = layout->placed[i].text->ref;
+    }
+    if (keys) {
+        (void)worker_base_find(f->view, f->own->dtype, keys,
+            (blocks - 1 < f->blocks ? blocks - 1 : f->blocks), sources, layout->placed_count,
+            &f->own->base);
+    }
 }
 
 /* ---- worth it? ------------------------------------------------------------------------------- */
@@ -116,24 +141,43 @@ static enum worker_source source_of(
     return f->fetch->same_host ? WORKER_MAPPED : WORKER_WIRE;
 }
 
-static bool is_worth_it(
-    struct finding *f, const struct worker_known *known, enum worker_source source, size_t tokens)
+/* What is not here comes for the next answer. */
+static void want_later(struct finding *f, const struct plan *plan)
 {
+    struct worker_prompt_private *own = f->own;
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct worker_known *known = plan->known[i];
+        if (!plan->parts[i].kept) {
+            struct worker_known *later = &own->later[own->later_count++];
+            *later = (struct worker_known){.ref = known->ref, .bytes = known->bytes};
+            memcpy(later->hash, known->hash, sizeof known->hash);
+        }
+    }
+}
+
+/* Captures that are to spare the reading of `tokens`; the last one names them. */
+static bool is_worth_it(struct finding *f, const struct plan *plan, size_t tokens)
+{
+    const struct worker_known *known = plan->known[plan->count - 1];
+    enum worker_source source = WORKER_HELD;
+    uint64_t bytes = 0;
     char ref[WORKER_REF_TEXT_BYTES];
     if (f->own->captures == 2) {
         return true;
     }
+    for (size_t i = 0; i < plan->count; i++) {
+        source = plan->parts[i].source > source ? plan->parts[i].source : source;
+        bytes += plan->known[i]->bytes;
+    }
     (void)pthread_mutex_lock(&f->memory->lock);
     struct worker_cost *cost = worker_memory_cost(f->memory, f->host);
-    const struct worker_choice choice = worker_cost_choose(cost, source, known->bytes, tokens);
-    const bool later = !choice.load && source != WORKER_HELD && !f->own->has_later &&
-                       worker_cost_choose(cost, WORKER_HELD, known->bytes, tokens).load;
+    const struct worker_choice choice = worker_cost_choose(cost, source, bytes, tokens);
+    const bool later = !choice.load && source != WORKER_HELD &&
+                       worker_cost_choose(cost, WORKER_HELD, bytes, tokens).load;
     f->memory->stats.computed_instead += !choice.load;
     (void)pthread_mutex_unlock(&f->memory->lock);
-    if (later) {
-        f->own->has_later = true;
-        f->own->later = (struct worker_known){.ref = known->ref, .bytes = known->bytes};
-        memcpy(f->own->later.hash, known->hash, sizeof known->hash);
+    if (later && f->own->later_count == 0) {
+        want_later(f, plan);
     }
     if (!choice.load) {
         worker_note(&f->own->notes,
@@ -265,61 +309,153 @@ static void refuse(struct worker_memory *memory, const struct worker_known *know
     (void)pthread_mutex_unlock(&memory->lock);
 }
 
-/* Fetch it, check it, and see how many of `count` ids from `first` on it holds. */
+/* Fetch it and check it. */
 static enum memos_status part_make(struct finding *f, const struct worker_known *known,
-    size_t first, size_t count, size_t expected, struct worker_part *part, struct memos_error *err)
+    struct worker_part *part, struct memos_error *err)
 {
     enum memos_status status = part->kept ? MEMOS_OK : fetch_kept(f, known, part, err);
-    if (status == MEMOS_OK) {
-        status = worker_fusion_check(f->host, &part->kept->cube, err);
+    return status == MEMOS_OK ? worker_fusion_check(f->host, &part->kept->cube, err) : status;
+}
+
+/* Does it continue the one before at the block that it says? */
+static enum memos_status link_check(const struct plan *plan, size_t index, struct memos_error *err)
+{
+    const struct paramem_kv_cube *cube = &plan->parts[index].kept->cube;
+    bool is_good = paramem_kv_cube_continues(cube) == (index > 0);
+    if (index > 0 && is_good) {
+        const struct paramem_kv_cube *base = &plan->parts[index - 1].kept->cube;
+        const size_t blocks =
+            (plan->known[index]->first - plan->known[index - 1]->first) / KERN_PAGE_TOKENS;
+        const struct paramem_key before = paramem_kv_cube_before(cube);
+        struct paramem_key key = {{0}};
+        is_good = blocks * KERN_PAGE_TOKENS <= base->tokens;
+        if (is_good) {
+            key = paramem_kv_cube_key(base, blocks - 1);
+        }
+        is_good = is_good && memcmp(&key, &before, sizeof key) == 0;
+    }
+    return is_good ? MEMOS_OK
+                   : memos_fail(err, MEMOS_CORRUPT, "it continues another capture than it says");
+}
+
+/* How many of `count` ids from `first` on each part holds, up to where the next one goes on. */
+static size_t plan_tokens(const struct finding *f, struct plan *plan, size_t first, size_t count)
+{
+    size_t tokens = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        struct worker_part *part = &plan->parts[i];
+        size_t most = count - tokens;
+        if (i + 1 < plan->count && plan->known[i + 1]->first - tokens < most) {
+            most = plan->known[i + 1]->first - tokens;
+        }
+        part->at = plan->known[i]->first;
+        part->tokens = tokens == part->at
+                           ? common(&part->kept->cube, f->prompt->ids.ids + first + tokens, most)
+                           : 0;
+        tokens += part->tokens;
+    }
+    return tokens;
+}
+
+/* Fetch them, check them, and see how many of `count` ids from `first` on they hold. */
+static enum memos_status plan_make(struct finding *f, struct plan *plan, size_t first, size_t count,
+    size_t expected, struct memos_error *err)
+{
+    enum memos_status status = MEMOS_OK;
+    size_t i = 0;
+    for (; i < plan->count && status == MEMOS_OK; i++) {
+        status = part_make(f, plan->known[i], &plan->parts[i], err);
+        if (status == MEMOS_OK) {
+            status = link_check(plan, i, err);
+        }
     }
     if (status == MEMOS_OK) {
-        part->tokens = common(&part->kept->cube, f->prompt->ids.ids + first, count);
-        if (part->tokens < KERN_PAGE_TOKENS && part->tokens < expected) {
+        const size_t tokens = plan_tokens(f, plan, first, count);
+        if (tokens < KERN_PAGE_TOKENS && tokens < expected) {
             status = memos_fail(err, MEMOS_CORRUPT, "it is of other tokens than it says");
         }
     }
     if (status != MEMOS_OK) {
-        refuse(f->memory, known, status, err);
+        refuse(f->memory, plan->known[i - 1], status, err);
     }
     return status;
 }
 
-/* What it wants of the prompt is `count` ids from `first` on; *part holds it when true. */
-static bool part_take(struct finding *f, const struct worker_known *known, size_t first,
-    size_t count, size_t expected, struct worker_part *part)
+/* The captures that this one continues, and itself. */
+static enum memos_status plan_begin(
+    struct finding *f, const struct worker_known *known, struct plan *plan, struct memos_error *err)
+{
+    const struct worker_known *backwards[WORKER_CHAIN_MAX];
+    size_t count = 0;
+    *plan = (struct plan){.count = 0};
+    for (; known && count < WORKER_CHAIN_MAX; count++) {
+        backwards[count] = known;
+        known = known->first > 0 ? worker_known_base(f->view, known) : NULL;
+    }
+    if (backwards[count - 1]->first > 0) {
+        return memos_fail(err, MEMOS_NOT_FOUND, "what it continues is not there, or does not hold");
+    }
+    while (plan->count < count) {
+        known = backwards[count - 1 - plan->count];
+        struct worker_part *part = &plan->parts[plan->count];
+        plan->known[plan->count++] = known;
+        part->ref = known->ref;
+        if (is_refused(f->memory, known, err)) {
+            return err->status;
+        }
+        part->source = source_of(f, known, &part->kept);
+    }
+    return MEMOS_OK;
+}
+
+static void plan_release(struct finding *f, struct plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        worker_cache_release(f->memory->cache, plan->parts[i].kept);
+    }
+    *plan = (struct plan){.count = 0};
+}
+
+/* What the capture is wanted for is `count` ids of the prompt from `first` on. How many of them it
+ * holds, with those that it continues; 0: it is not taken, and *plan holds nothing. */
+static size_t plan_take(struct finding *f, const struct worker_known *known, size_t first,
+    size_t count, size_t expected, struct plan *plan)
 {
     struct memos_error err = {0};
     char ref[WORKER_REF_TEXT_BYTES];
-    bool is_taken = false;
-    *part = (struct worker_part){.ref = known->ref};
+    size_t tokens = 0;
     f->is_tried[known - f->view->items] = true;
-    part->source = source_of(f, known, &part->kept);
-    if (is_refused(f->memory, known, &err) ||
-        (is_worth_it(f, known, part->source, expected) &&
-            part_make(f, known, first, count, expected, part, &err) != MEMOS_OK)) {
+    enum memos_status status = plan_begin(f, known, plan, &err);
+    if (status == MEMOS_OK && is_worth_it(f, plan, expected)) {
+        status = plan_make(f, plan, first, count, expected, &err);
+        for (size_t i = 0; i < plan->count && status == MEMOS_OK; i++) {
+            tokens += plan->parts[i].tokens;
+        }
+    }
+    if (status != MEMOS_OK) {
         worker_note(&f->own->notes, "capture %s was not used: %s",
             worker_ref_text(&known->ref, ref), err.text);
-    } else {
-        is_taken = part->tokens > 0;
     }
-    if (!is_taken) {
-        worker_cache_release(f->memory->cache, part->kept);
-        *part = (struct worker_part){0};
+    if (tokens == 0) {
+        plan_release(f, plan);
     }
-    return is_taken;
+    return tokens;
 }
 
 static void find_prefix(struct finding *f)
 {
-    for (int i = 0; i < TRIES && !f->own->prefix.kept; i++) {
+    struct worker_chain *prefix = &f->own->prefix;
+    for (int i = 0; i < TRIES && prefix->count == 0; i++) {
         size_t tokens;
+        struct plan plan;
         const struct worker_known *known = best_of(f, &tokens);
         if (!known) {
             return;
         }
         f->own->covered = tokens > f->own->covered ? tokens : f->own->covered;
-        (void)part_take(f, known, 0, f->blocks * KERN_PAGE_TOKENS, tokens, &f->own->prefix);
+        prefix->tokens = plan_take(f, known, 0, f->blocks * KERN_PAGE_TOKENS, tokens, &plan);
+        prefix->count = plan.count;
+        memcpy(prefix->parts, plan.parts, sizeof plan.parts);
     }
 }
 
@@ -340,13 +476,14 @@ static void find_apart(struct finding *f)
                     placed->end >= f->prompt->ids.count || own->apart_count == PARAMEM_PLACED_MAX
                 ? NULL
                 : find_key(f, f->prompt->ids.ids + placed->body, count);
-        struct worker_part *part = &own->apart[own->apart_count];
-        if (known && part_take(f, known, placed->body, count, count, part)) {
+        struct plan plan;
+        const size_t tokens = known ? plan_take(f, known, placed->body, count, count, &plan) : 0;
+        if (tokens == count) {
+            struct worker_part *part = &own->apart[own->apart_count++];
+            *part = plan.parts[0];
             part->placed = i;
-            own->apart_count += part->tokens == count;
-            if (part->tokens != count) {
-                worker_cache_release(f->memory->cache, part->kept);
-            }
+        } else if (tokens > 0) {
+            plan_release(f, &plan);
         }
     }
 }
@@ -393,6 +530,7 @@ void worker_fusion_find(struct worker_memory *memory, const struct worker_host *
             drop_stale(&f);
         }
         note_stale(&f);
+        find_base(&f);
         find_prefix(&f);
         if (own->is_independent) {
             find_apart(&f);
@@ -404,8 +542,10 @@ void worker_fusion_find(struct worker_memory *memory, const struct worker_host *
 void worker_fusion_release(struct worker_memory *memory, struct worker_prompt *prompt)
 {
     struct worker_prompt_private *own = prompt->own;
-    worker_cache_release(memory->cache, own->prefix.kept);
-    own->prefix.kept = NULL;
+    for (size_t i = 0; i < own->prefix.count; i++) {
+        worker_cache_release(memory->cache, own->prefix.parts[i].kept);
+    }
+    own->prefix.count = 0;
     for (size_t i = 0; i < own->apart_count; i++) {
         worker_cache_release(memory->cache, own->apart[i].kept);
     }
@@ -414,7 +554,7 @@ void worker_fusion_release(struct worker_memory *memory, struct worker_prompt *p
 
 bool worker_memory_has_later(const struct worker_prompt *prompt)
 {
-    return prompt->own->has_later;
+    return prompt->own->later_count > 0;
 }
 
 void worker_memory_bring_later(struct worker_memory *memory, const struct worker_host *host,
@@ -423,82 +563,12 @@ void worker_memory_bring_later(struct worker_memory *memory, const struct worker
     struct worker_prompt_private *own = prompt->own;
     struct finding f = {
         .memory = memory, .host = host, .fetch = fetch, .prompt = prompt, .own = own};
-    struct worker_part part = {.kept = NULL};
-    if (own->has_later) {
-        own->has_later = false;
-        part.kept = worker_cache_hold(memory->cache, own->later.hash);
-        if (!part.kept && fetch_kept(&f, &own->later, &part, NULL) != MEMOS_OK) {
-            return; /* the next answer will say why */
+    while (own->later_count > 0) {
+        const struct worker_known *later = &own->later[--own->later_count];
+        struct worker_part part = {.kept = worker_cache_hold(memory->cache, later->hash)};
+        if (!part.kept && fetch_kept(&f, later, &part, NULL) != MEMOS_OK) {
+            continue; /* the next answer will say why */
         }
         worker_cache_release(memory->cache, part.kept);
     }
-}
-
-/* ---- into the engine ------------------------------------------------------------------------- */
-
-static void attach_prefix(
-    struct worker_memory *memory, const struct worker_host *host, struct worker_prompt *prompt)
-{
-    struct worker_prompt_private *own = prompt->own;
-    const struct paramem_attach attach = {
-        .cube = &own->prefix.kept->cube, .tokens_max = own->prefix.tokens};
-    const int64_t begin_us = memory->clock.mono_us(memory->clock.self);
-    struct memos_error err = {0};
-    char ref[WORKER_REF_TEXT_BYTES];
-    const enum memos_status status =
-        paramem_engine_attach(host->engine, &attach, &own->attached, &err);
-    own->attach_us = (uint64_t)(memory->clock.mono_us(memory->clock.self) - begin_us);
-    own->is_attached = status == MEMOS_OK && own->attached.tokens > 0;
-    (void)pthread_mutex_lock(&memory->lock);
-    memory->stats.attached += own->is_attached;
-    memory->stats.refused += status != MEMOS_OK;
-    if (own->is_attached && own->attached.found == 0) {
-        const size_t blocks = own->attached.tokens / KERN_PAGE_TOKENS;
-        worker_cost_saw_attach(worker_memory_cost(memory, host),
-            blocks * own->prefix.kept->cube.block_bytes, own->attach_us);
-    }
-    (void)pthread_mutex_unlock(&memory->lock);
-    if (status != MEMOS_OK) {
-        worker_note(&own->notes, "capture %s was not attached: %s",
-            worker_ref_text(&own->prefix.ref, ref), err.text);
-    } else if (!own->is_attached) {
-        worker_note(&own->notes, "capture %s was not attached: the engine has no room",
-            worker_ref_text(&own->prefix.ref, ref));
-    }
-}
-
-/* Where each of the independent captures goes: behind what is exact already. */
-static void place_apart(struct worker_prompt *prompt)
-{
-    struct worker_prompt_private *own = prompt->own;
-    const size_t exact = own->is_attached ? own->attached.tokens : 0;
-    for (size_t i = 0; i < own->apart_count; i++) {
-        const struct worker_part *part = &own->apart[i];
-        const size_t body = own->layout.placed[part->placed].body;
-        const size_t known = exact > body ? exact - body : 0;
-        if (known >= part->tokens) {
-            continue;
-        }
-        const size_t tokens = part->tokens - known;
-        const size_t recompute = own->recompute > known ? own->recompute - known : 0;
-        own->placed_of[prompt->placed_count] = part;
-        own->placed[prompt->placed_count++] = (struct paramem_placed){.cube = &part->kept->cube,
-            .first_in_cube = known,
-            .tokens = tokens,
-            .at = body + known,
-            .recompute = recompute < tokens ? recompute : tokens};
-    }
-    prompt->placed = own->placed;
-}
-
-void worker_memory_fuse(
-    struct worker_memory *memory, const struct worker_host *host, struct worker_prompt *prompt)
-{
-    struct worker_prompt_private *own = prompt->own;
-    const int64_t begin_us = memory->clock.mono_us(memory->clock.self);
-    if (own->prefix.kept) {
-        attach_prefix(memory, host, prompt);
-    }
-    place_apart(prompt);
-    prompt->fuse_us = (uint64_t)(memory->clock.mono_us(memory->clock.self) - begin_us);
 }

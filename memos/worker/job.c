@@ -27,6 +27,7 @@ enum memos_status worker_job_make(
     job->deadline_us =
         job->asked->deadline_ms > 0 ? now_us + (int64_t)job->asked->deadline_ms * 1000 : 0;
     atomic_init(&job->cancelled, false);
+    atomic_init(&job->forgotten, false);
     job->heard.text = memos_buffer_make(STEP_BYTES_MAX);
     job->answer = memos_buffer_make(ANSWER_BYTES_MAX);
     job->answer_ids = memos_buffer_make(ANSWER_BYTES_MAX);
@@ -70,6 +71,20 @@ enum memos_status worker_job_wanted(
     return MEMOS_OK;
 }
 
+const char *worker_job_space(const struct worker_job *job)
+{
+    switch (job->asked->body_case) {
+    case MEMOS__JOB__BODY_GENERATE:
+        return job->asked->generate->space;
+    case MEMOS__JOB__BODY_SCORE:
+        return job->asked->score->space;
+    case MEMOS__JOB__BODY_CAPTURE:
+        return job->asked->capture->space;
+    default:
+        return "";
+    }
+}
+
 bool worker_job_generates(const struct worker_job *job)
 {
     return job->asked->body_case == MEMOS__JOB__BODY_GENERATE;
@@ -110,9 +125,10 @@ void worker_queue_put(struct worker_queue *queue, struct worker_job *job, bool f
 struct worker_job *worker_queue_take(struct worker_queue *queue, bool wait)
 {
     (void)pthread_mutex_lock(&queue->lock);
-    while (wait && !queue->first && !queue->is_stopped) {
+    while (wait && !queue->first && !queue->is_stopped && !queue->is_poked) {
         (void)pthread_cond_wait(&queue->wake, &queue->lock);
     }
+    queue->is_poked = queue->is_poked && !wait;
     struct worker_job *job = queue->is_stopped ? NULL : queue->first;
     if (job) {
         queue->first = job->next;
@@ -122,6 +138,14 @@ struct worker_job *worker_queue_take(struct worker_queue *queue, bool wait)
     }
     (void)pthread_mutex_unlock(&queue->lock);
     return job;
+}
+
+void worker_queue_poke(struct worker_queue *queue)
+{
+    (void)pthread_mutex_lock(&queue->lock);
+    queue->is_poked = true;
+    (void)pthread_cond_signal(&queue->wake);
+    (void)pthread_mutex_unlock(&queue->lock);
 }
 
 void worker_queue_stop(struct worker_queue *queue)

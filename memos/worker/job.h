@@ -5,10 +5,11 @@
  *   Score      PREPARE         -> RUN
  *   Capture    PREPARE         -> READ -> PUT
  *
- * A job belongs to one thread at a time; a queue hands it on. Only `cancelled` is written by the
- * link thread at any time. The link thread has a table of all jobs: it makes one of a Job, and
- * frees it when `over` has come to it through the outbox, which is the last that anybody does with
- * it. There are never more than jobs_max jobs and a few, so no queue needs a bound of its own.
+ * A job belongs to one thread at a time; a queue hands it on. Only `cancelled` and `forgotten` are
+ * written by the link thread at any time. The link thread has a table of all jobs: it makes one of
+ * a Job, and frees it when `over` has come to it through the outbox, which is the last that anybody
+ * does with it. There are never more than jobs_max jobs and a few, so no queue needs a bound of its
+ * own.
  *
  * What must not fail has its memory in the job: the last reply and the end. */
 #ifndef MEMOS_WORKER_JOB_H
@@ -74,6 +75,7 @@ struct worker_job {
     int64_t deadline_us;        /* 0: none */
     uint64_t waited_us;         /* in queues */
     atomic_bool cancelled;
+    atomic_bool forgotten; /* something of its space was destroyed since it came */
     bool is_dropped;       /* link thread: nobody hears it any more */
     uint64_t announcement; /* link thread: under which it came */
     bool is_answered;      /* its last reply is on its way */
@@ -124,6 +126,9 @@ void worker_job_free(struct worker_job **job); /* takes NULL */
 MEMOS_MUST_USE enum memos_status worker_job_wanted(
     const struct worker_job *job, int64_t now_us, struct memos_error *err);
 
+/* The space that it is about; "" for none. */
+const char *worker_job_space(const struct worker_job *job);
+
 /* Is it a Generate, so that more than one forward pass goes into it? */
 bool worker_job_generates(const struct worker_job *job);
 
@@ -134,7 +139,7 @@ struct worker_queue {
     pthread_cond_t wake;
     struct worker_job *first, **tail;
     size_t count;
-    bool is_stopped;
+    bool is_stopped, is_poked;
 };
 
 void worker_queue_init(struct worker_queue *queue);
@@ -142,8 +147,10 @@ void worker_queue_finish(struct worker_queue *queue);
 
 /* At the end, or (first) before all others: what somebody has waited for already. */
 void worker_queue_put(struct worker_queue *queue, struct worker_job *job, bool first);
-/* The next; NULL when there is none and wait is false, or when the queue was stopped. */
+/* The next; NULL when there is none and wait is false, or when the queue was stopped or poked. */
 struct worker_job *worker_queue_take(struct worker_queue *queue, bool wait);
+/* Who waits has something else to look at; if nobody does, who waits next. */
+void worker_queue_poke(struct worker_queue *queue);
 /* Nobody waits any more; what is inside stays there. */
 void worker_queue_stop(struct worker_queue *queue);
 size_t worker_queue_count(struct worker_queue *queue);

@@ -387,10 +387,27 @@ static void take_unknown(struct worker *worker)
     }
 }
 
+/* Something of a space was destroyed; NULL: perhaps, of any. Jobs that are here may have been asked
+ * with it. */
+static void take_forget(struct worker *worker, const char *space)
+{
+    for (size_t i = 0; i < worker->link.jobs_count; i++) {
+        struct worker_job *job = worker->link.jobs[i];
+        if (!space || strcmp(worker_job_space(job), space) == 0) {
+            atomic_store_explicit(&job->forgotten, true, memory_order_relaxed);
+        }
+    }
+    worker_memory_drop(worker->memory, space);
+    for (size_t i = 0; i < worker->models_count; i++) {
+        worker_model_drop(&worker->models[i], space ? worker_owner_of(space) : 0);
+    }
+}
+
 static void take_first(struct worker *worker)
 {
     struct worker_link *link = &worker->link;
     link->is_taken = true;
+    take_forget(worker, NULL); /* while nobody told us what is */
     memos_log(MEMOS_LOG_INFO, memos_log_event("announced"), memos_log_text("name", worker->name));
     if (!link->is_ready && worker->options.on_ready) {
         worker->options.on_ready(worker->options.self);
@@ -435,6 +452,8 @@ static void take_order(struct worker *worker, struct memos_message *message)
     } else if (reply->body_case == MEMOS__REPLY__BODY_WORKER_PING &&
                reply->worker_ping->announce_again) {
         take_unknown(worker);
+    } else if (reply->body_case == MEMOS__REPLY__BODY_WORKER_FORGET) {
+        take_forget(worker, reply->worker_forget->space);
     } else if (reply->body_case == MEMOS__REPLY__BODY_WORKER_STOP) {
         link->is_told_to_stop = true;
     }

@@ -72,6 +72,23 @@ size_t worker_memory_warm(struct worker_memory *memory, size_t count_max, struct
     return worker_cache_spaces(memory->cache, count_max, out);
 }
 
+uint64_t worker_owner_of(const char *space)
+{
+    uint8_t hash[16];
+    uint64_t owner = 0;
+    if (space[0]) {
+        (void)crypto_generichash(hash, sizeof hash, (const uint8_t *)space, strlen(space), NULL, 0);
+        memcpy(&owner, hash, sizeof owner);
+        owner += owner == 0;
+    }
+    return owner;
+}
+
+void worker_memory_drop(struct worker_memory *memory, const char *space)
+{
+    worker_cache_drop(memory->cache, space);
+}
+
 /* ---- uses ------------------------------------------------------------------------------------ */
 
 uint32_t worker_memory_uses(struct worker_memory *memory, const struct worker_host *host,
@@ -170,6 +187,7 @@ static enum memos_status prepare(struct worker_memory *memory, const struct work
     if (status == MEMOS_OK && own->space[0]) {
         const char *question =
             worker_prompt_question(generate, frames, frames_count, &prompt->arena);
+        prompt->owner = worker_owner_of(own->space);
         status = worker_texts_find(fetch, own->space, generate->memory, question, &prompt->arena,
             &own->notes, &own->texts, err);
     }
@@ -241,9 +259,9 @@ void worker_memory_told(struct worker_memory *memory, const struct worker_host *
         (void)pthread_mutex_unlock(&memory->lock);
     }
     worker_receipt_end(memory, prompt, result, answer, answer_count);
-    for (size_t cubes = own->layout.placed_count; own->is_attached && cubes > 0; cubes--) {
+    for (size_t cubes = own->layout.placed_count; own->attached_tokens > 0 && cubes > 0; cubes--) {
         const struct worker_placed *placed = &own->layout.placed[cubes - 1];
-        if (placed->first < own->attached.tokens) {
+        if (placed->first < own->attached_tokens) {
             (void)worker_memory_uses(memory, host, prompt, cubes, true);
             break;
         }

@@ -44,6 +44,9 @@
 
 struct worker_memory;
 
+/* The space as the engine knows it (paramem_engine_drop); 0: "". */
+uint64_t worker_owner_of(const char *space);
+
 struct worker_memory_options {
     uint64_t cache_bytes; /* of captures held in memory; mapped ones count, too. 0: 1 GiB */
     size_t hot_uses;      /* a capture used so often is made anew when it goes stale; 0: 2 */
@@ -67,6 +70,7 @@ struct worker_fetch {
 struct worker_prompt {
     struct memos_arena arena; /* of what is below */
     struct paramem_ids ids;
+    uint64_t owner;          /* of what the engine makes of it (worker_owner_of) */
     size_t memory_tokens;    /* the prompt up to the end of its memory; 0: it has none */
     Memos__Receipt *receipt; /* in arena; complete after worker_memory_told. Its id is no ticket:
                                 who has a ticket has rights */
@@ -92,11 +96,9 @@ void worker_memory_told(struct worker_memory *memory, const struct worker_host *
     struct worker_prompt *prompt, const struct paramem_result *result, const uint32_t *answer,
     size_t answer_count);
 
-/* What must be read by the engine to keep a capture: NULL ids when nothing has to be. */
+/* What must be read by the engine to keep a capture. */
 struct worker_capture {
-    struct paramem_ids ids; /* borrowed from the prompt or the plan */
-    enum kern_dtype dtype;
-    void *memory; /* room for it, kern_host_alloc where the backend wants that */
+    struct paramem_capture asked; /* its memory is kern_host_alloc's, once it is read */
     struct paramem_kv_cube cube;
     uint64_t read_us;
     struct worker_capture_private *own; /* sources, where it goes */
@@ -136,6 +138,14 @@ MEMOS_MUST_USE enum memos_status worker_receipt_put(const struct worker_fetch *f
     const struct worker_prompt *prompt, struct memcube_ref *out_ref, struct memos_error *err);
 
 void worker_prompt_free(struct worker_memory *memory, struct worker_prompt **prompt);
+
+/* Something of the space was destroyed (NULL: of any): no capture of it is kept. What a job holds
+ * stays until the job ends. */
+void worker_memory_drop(struct worker_memory *memory, const char *space);
+/* Do the files that the engine reads while it answers still stand, those of captures apart? If not,
+ * what it read may have been zeros: CONFLICT. */
+MEMOS_MUST_USE enum memos_status worker_memory_stands(
+    const struct worker_prompt *prompt, struct memos_error *err);
 
 /* For heartbeats. */
 struct worker_memory_stats {

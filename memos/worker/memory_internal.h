@@ -43,10 +43,18 @@ struct worker_memory {
 struct worker_part {
     const struct worker_kept *kept; /* held */
     struct memcube_ref ref;
+    size_t at;     /* where its first token stands; independent: not set */
     size_t tokens; /* of it that the prompt has */
     size_t placed; /* independent: of which cube of the layout */
     enum worker_source source;
     uint64_t bytes, load_us; /* fetched for this prompt */
+};
+
+/* Captures of the prompt's beginning, each of which continues the one before. */
+struct worker_chain {
+    struct worker_part parts[WORKER_CHAIN_MAX];
+    size_t count;
+    size_t tokens; /* of all */
 };
 
 struct worker_prompt_private {
@@ -58,13 +66,15 @@ struct worker_prompt_private {
     struct worker_notes notes;
     struct worker_texts texts;
     struct worker_layout layout;
-    size_t covered;            /* tokens that captures hold which are not stale, loaded or not */
-    struct worker_part prefix; /* kept NULL: none */
-    bool is_attached;
-    struct paramem_attached attached;
-    uint64_t attach_us;
-    struct worker_known later; /* ref, hash and bytes of a capture that is worth having here */
-    bool has_later;
+    size_t covered;          /* tokens that captures hold which are not stale, loaded or not */
+    struct worker_base base; /* that a capture of all of the memory may continue; tokens 0: none */
+    struct worker_chain prefix; /* count 0: none */
+    struct paramem_attached attached[WORKER_CHAIN_MAX];
+    uint64_t attach_us[WORKER_CHAIN_MAX];
+    size_t attached_count, attached_tokens;
+    struct worker_known later[WORKER_CHAIN_MAX]; /* ref, hash and bytes of captures that are worth
+                                                    having here */
+    size_t later_count;
     struct worker_part *apart; /* (layout.placed_count) in the arena */
     size_t apart_count;
     struct paramem_placed *placed;        /* what of them the engine is given */
@@ -88,6 +98,30 @@ MEMOS_MUST_USE enum memos_status worker_fusion_check(
 /* How often a capture of the prompt's first `cubes` cubes was used; `add`: once more. */
 uint32_t worker_memory_uses(struct worker_memory *memory, const struct worker_host *host,
     const struct worker_prompt *prompt, size_t cubes, bool add);
+
+/* Everything that the cube will say. On the heap: it outlives the prompt. */
+struct worker_capture_private {
+    struct memos_arena arena;
+    struct worker_memory *memory;
+    struct kern_ctx *ctx; /* that `memory` of the capture is from */
+    char *space, *reason;
+    struct memcube_ref *sources;           /* the last one the base, if there is one */
+    uint8_t (*hashes)[MEMCUBE_HASH_BYTES]; /* of the sources' payloads */
+    size_t sources_count;
+    char **readers;
+    size_t readers_count;
+    bool is_independent;
+    uint32_t *ids;
+};
+
+/* ---- between capture_plan.c and capture.c ---- */
+
+MEMOS_MUST_USE enum memos_status worker_capture_full(struct memos_error *err); /* NO_MEMORY */
+/* Begin to tell of a capture: where it is. */
+MEMOS_MUST_USE enum memos_status worker_capture_ref(struct memos_arena *arena,
+    const struct memcube_ref *ref, Memos__CaptureMade *out, struct memos_error *err);
+
+/* ---- receipts ---- */
 
 /* The receipt's beginning, and its end (receipt.c). */
 MEMOS_MUST_USE enum memos_status worker_receipt_begin(const struct worker_memory *memory,

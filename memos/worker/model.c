@@ -121,6 +121,9 @@ static void generate_end(struct worker_model *model, struct worker_job *job)
     struct memos_error err;
     struct memos_bytes ids = memos_buffer_view(&job->answer_ids);
     enum memos_status status = status_of(job, &err);
+    if (status == MEMOS_OK) {
+        status = worker_memory_stands(job->prompt, &err);
+    }
     if (job->result.finish != PARAMEM_FINISH_FAILED) {
         worker_memory_told(model->worker->memory, model->host, job->prompt, &job->result, ids.data,
             ids.size / sizeof(uint32_t));
@@ -155,6 +158,7 @@ static enum memos_status submit(
     request->prompt_count = job->prompt->ids.count;
     request->placed = job->prompt->placed;
     request->placed_count = job->prompt->placed_count;
+    request->owner = job->prompt->owner;
     request->deadline_us = (uint64_t)job->deadline_us;
     request->on_token = on_token;
     request->on_done = on_done;
@@ -217,6 +221,15 @@ static void begin(struct worker_model *model, struct worker_job *job)
 
 /* ---- pieces --------------------------------------------------------------------------------- */
 
+/* What it was asked with was read before something of its space was destroyed, and what the engine
+ * made of that may have been kept afterwards. */
+static void drop_late(const struct worker_model *model, const struct worker_job *job)
+{
+    if (atomic_load_explicit(&job->forgotten, memory_order_relaxed)) {
+        paramem_engine_drop(model->host->engine, worker_owner_of(worker_job_space(job)));
+    }
+}
+
 static enum memos_status read_capture(
     struct worker_model *model, struct worker_job *job, bool *out_more, struct memos_error *err)
 {
@@ -245,6 +258,10 @@ static void piece_run(struct worker_model *model)
     }
     if (status == MEMOS_IO) {
         worker_lose(model->worker, &err);
+    }
+    drop_late(model, job);
+    if (status == MEMOS_OK && !more && job->stage != WORKER_READ && job->prompt) {
+        status = worker_memory_stands(job->prompt, &err);
     }
     if (status != MEMOS_OK && !job->is_answered) {
         worker_job_fail(job, &err);
@@ -292,12 +309,41 @@ static void tell(struct worker_model *model)
     for (size_t i = 0; i < model->running_count; i++) {
         struct worker_job *job = model->running[i];
         if (job->is_done) {
+            drop_late(model, job);
             generate_end(model, job);
         } else {
             model->running[left++] = job;
         }
     }
     model->running_count = left;
+}
+
+/* ---- what is forgotten ---------------------------------------------------------------------- */
+
+void worker_model_drop(struct worker_model *model, uint64_t owner)
+{
+    (void)pthread_mutex_lock(&model->lock);
+    if (owner == 0 || model->drops_count == WORKER_DROPS_MAX) {
+        model->drops[0] = 0; /* everybody's */
+        model->drops_count = 1;
+    } else {
+        model->drops[model->drops_count++] = owner;
+    }
+    (void)pthread_mutex_unlock(&model->lock);
+    worker_queue_poke(&model->queue);
+}
+
+static void drop_forgotten(struct worker_model *model)
+{
+    uint64_t drops[WORKER_DROPS_MAX];
+    (void)pthread_mutex_lock(&model->lock);
+    const size_t count = model->drops_count;
+    memcpy(drops, model->drops, count * sizeof *drops);
+    model->drops_count = 0;
+    (void)pthread_mutex_unlock(&model->lock);
+    for (size_t i = 0; i < count; i++) {
+        paramem_engine_drop(model->host->engine, drops[i]);
+    }
 }
 
 static void publish_stats(struct worker_model *model)
@@ -325,9 +371,10 @@ void *worker_model_main(void *self)
     for (;;) {
         bool is_idle = model->running_count == 0 && !model->pieces;
         struct worker_job *job = worker_queue_take(&model->queue, is_idle);
-        if (!job && (is_idle || atomic_load(&model->worker->is_stopped))) {
+        if (!job && atomic_load(&model->worker->is_stopped)) {
             break;
         }
+        drop_forgotten(model);
         while (job) {
             begin(model, job);
             job = worker_queue_take(&model->queue, false);

@@ -93,7 +93,7 @@ enum memos_status worker_receipt_begin(const struct worker_memory *memory,
 {
     const struct worker_prompt_private *own = prompt->own;
     struct memos_arena *arena = &prompt->arena;
-    const size_t items_max = 3 * own->layout.placed_count + 1;
+    const size_t items_max = 3 * own->layout.placed_count + WORKER_CHAIN_MAX;
     Memos__Receipt *receipt = memos_arena_take(arena, 1, sizeof *receipt);
     uint8_t id[16];
     if (!receipt) {
@@ -129,7 +129,7 @@ enum memos_status worker_receipt_begin(const struct worker_memory *memory,
 static size_t prefix_taken(const struct worker_prompt *prompt, const struct paramem_result *result)
 {
     const struct worker_prompt_private *own = prompt->own;
-    size_t tokens = own->is_attached ? own->attached.tokens : 0;
+    size_t tokens = own->attached_tokens;
     tokens = tokens < result->cached_tokens ? tokens : result->cached_tokens;
     if (prompt->placed_count > 0) {
         const size_t from = prompt->placed[0].at + prompt->placed[0].recompute;
@@ -139,32 +139,42 @@ static size_t prefix_taken(const struct worker_prompt *prompt, const struct para
     return tokens;
 }
 
-static void prefix_tell(struct worker_prompt *prompt, const struct paramem_result *result)
+/* One of the chain, of which `tokens` were taken. */
+static void part_tell(struct worker_prompt *prompt, size_t index, size_t tokens)
 {
     struct worker_prompt_private *own = prompt->own;
-    Memos__Receipt *receipt = prompt->receipt;
-    const size_t texts = receipt->n_items, tokens = prefix_taken(prompt, result);
+    const struct worker_part *part = &own->prefix.parts[index];
+    const struct paramem_attached *attached = &own->attached[index];
     char ref[WORKER_REF_TEXT_BYTES];
-    if (tokens == 0) {
-        return;
-    }
-    Memos__ReceiptItem *item = item_add(prompt, &own->prefix.ref, own->prefix.kept->hash);
+    Memos__ReceiptItem *item = item_add(prompt, &part->ref, part->kept->hash);
     if (!item) {
         own->notes.lost++;
         return;
     }
     item->used_as = WORKER_USED_KV;
+    item->first_token = (uint32_t)part->at;
     item->tokens = (uint32_t)tokens;
-    item->bytes = own->prefix.bytes;
-    item->micros = own->prefix.load_us + own->attach_us;
+    item->bytes = part->bytes;
+    item->micros = part->load_us + own->attach_us[index];
+    if (attached->found > 0) {
+        worker_note(&own->notes, "of capture %s %zu of %zu tokens were in the engine already",
+            worker_ref_text(&part->ref, ref), attached->found, attached->tokens);
+    }
+}
+
+static void prefix_tell(struct worker_prompt *prompt, const struct paramem_result *result)
+{
+    const struct worker_prompt_private *own = prompt->own;
+    Memos__Receipt *receipt = prompt->receipt;
+    const size_t texts = receipt->n_items, tokens = prefix_taken(prompt, result);
+    for (size_t i = 0; i < own->attached_count && own->prefix.parts[i].at < tokens; i++) {
+        const size_t left = tokens - own->prefix.parts[i].at;
+        part_tell(prompt, i, left < own->attached[i].tokens ? left : own->attached[i].tokens);
+    }
     for (size_t i = 0; i < texts; i++) {
         if (receipt->items[i]->first_token < tokens) {
             receipt->items[i]->used_as = WORKER_USED_TEXT_IN_KV;
         }
-    }
-    if (own->attached.found > 0) {
-        worker_note(&own->notes, "of capture %s %zu of %zu tokens were in the engine already",
-            worker_ref_text(&own->prefix.ref, ref), own->attached.found, own->attached.tokens);
     }
 }
 

@@ -7,6 +7,7 @@
 #include "proto/clock.h"
 
 #define WORKER_FETCHERS_MAX 16
+#define WORKER_DROPS_MAX 64
 
 /* A model, and the thread that its engine belongs to. */
 struct worker_model {
@@ -21,8 +22,10 @@ struct worker_model {
     size_t running_count;
     struct worker_job *pieces, **pieces_tail; /* scores and captures: a piece between two steps */
 
-    pthread_mutex_t lock;
-    struct paramem_engine_stats stats; /* of the last step; under lock */
+    pthread_mutex_t lock;              /* Sync: of all below */
+    struct paramem_engine_stats stats; /* of the last step */
+    uint64_t drops[WORKER_DROPS_MAX];  /* owners that the engine is to drop */
+    size_t drops_count;
 };
 
 struct worker_fetcher {
@@ -82,6 +85,9 @@ void worker_job_release(struct worker *worker, struct worker_job *job);
 
 /* A device failed: worker_run is to end. */
 void worker_lose(struct worker *worker, const struct memos_error *err);
+
+/* model.c: the engine is to keep nothing of this owner (0: of anybody). Any thread. */
+void worker_model_drop(struct worker_model *model, uint64_t owner);
 
 /* model.c, fetch.c: the threads' bodies. */
 void *worker_model_main(void *self); /* struct worker_model */

@@ -519,6 +519,36 @@ static void test_priority(void **state)
 
 /* ---- whom it goes to ---- */
 
+/* A worker hears of what is forgotten, before who asked for it does, and of nothing else. */
+static void test_forgotten(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fake_worker worker = {0};
+    const struct memos_id id = put_text(fixture->owner, "mine", "Bo eats no nuts.", NULL);
+    ProtobufCBinaryData own = {.len = 16, .data = (uint8_t *)(uintptr_t)id.bytes};
+    Memos__Forget body = MEMOS__FORGET__INIT;
+    Memos__Request request;
+    worker_plain(fixture, &worker, 1);
+    body.space = (char[]){"mine"};
+    body.ids = &own;
+    body.n_ids = 1;
+    for (int dry = 1; dry >= 0; dry--) {
+        body.dry_run = dry;
+        REQUEST(request, FORGET, forget, body);
+        struct answer answer = ask(fixture->owner, &request, NULL);
+        assert_int_equal(answer.status, MEMOS_OK);
+        answer_free(&answer);
+        if (dry) {
+            worker_has_nothing(&worker, 30);
+        }
+    }
+    struct memos_message *told = worker_next(&worker);
+    assert_int_equal(memos_message_reply(told)->body_case, MEMOS__REPLY__BODY_WORKER_FORGET);
+    assert_string_equal(memos_message_reply(told)->worker_forget->space, "mine");
+    memos_message_free(&told);
+    worker_end(&worker);
+}
+
 static void test_warm(void **state)
 {
     struct fixture *fixture = *state;
@@ -938,6 +968,7 @@ int main(void)
         CASE(test_cancel),
         CASE(test_fair),
         CASE(test_priority),
+        CASE(test_forgotten),
         CASE(test_warm),
         CASE(test_lost_untold),
         CASE(test_lost_told),

@@ -306,7 +306,7 @@ class Capture(FakeTest):
     def handle_capture(self, request) -> None:
         request.reply(captured=pb.Captured(captures=[
             pb.CaptureMade(ref=pb.Ref(id=bytes(16), number=1), tokens=77, bytes=2048,
-                           read_us=1500, store_us=500),
+                           read_us=1500, store_us=500, shared_tokens=64),
             pb.CaptureMade(ref=pb.Ref(id=bytes(16), number=2), tokens=7, bytes=9, existed=True)]))
 
     def test_fields_and_result(self) -> None:
@@ -318,10 +318,12 @@ class Capture(FakeTest):
             space="me", model="tiny", ids=cubes, independent=True, dtype=4, reason="hot", bare=True,
             messages=[pb.ChatMessage(role="system", frame=1)]))
         self.assertEqual(request.frames, [b"Be kind."])
-        for word in ("77", "2.0 KB", "1.5", "0.5", "was there, and holds"):
+        for word in ("77", "2.0 KB", "1.5", "0.5", "new; 64 tokens lie in another one",
+                     "was there, and holds"):
             self.assertIn(word, shown)
         made = json.loads(self.ctl("capture", "me", cubes[0].hex(), "--json").stdout)
         self.assertEqual([one["existed"] for one in made["captures"]], [False, True])
+        self.assertEqual([one["shared_tokens"] for one in made["captures"]], [64, 0])
 
     def test_what_makes_no_sense(self) -> None:
         self.ctl("capture", "me", code=INVALID)

@@ -246,6 +246,29 @@ class Captures(MemoryTest):
         self.assert_loaded(self.read_anew(), plain)
         self.assert_read(self.read_anew(NEVER), plain)
 
+    def test_the_rest_is_kept(self) -> None:
+        """The beginning, then all of it: kept once, answered as if it had been read, and gone with
+        its beginning."""
+        plain, every = self.told(NEVER), self.refs
+        self.refs = every[:2]
+        first = self.capture()
+        self.refs = every
+        self.told(capture=True)
+        second = wait_for("the second capture", lambda: self.captures()[1:]) and self.captures()[0]
+        self.assertEqual({ref.id for ref in second.derived_from},
+                         {first.id, *(ref.id for ref in every)})
+        loaded = self.read_anew()
+        self.assert_loaded(loaded, plain)
+        items = [item for item in loaded.generated.receipt.items
+                 if item.used_as == AS_CAPTURE]
+        self.assertEqual([item.ref.id for item in items], [first.id, second.id])
+        self.assertEqual(items[1].first_token, items[0].tokens)
+        self.assertLess(second.payload_bytes, first.payload_bytes)
+        answer = self.wire.ask(forget=pb.Forget(space=SPACE, ids=[first.id]))
+        self.assertEqual(answer.status, OK, answer.reply)
+        self.assertEqual(set(answer.reply.outcome.forgotten), {first.id, second.id})
+        self.assert_read(self.read_anew(), plain)
+
     def test_captured_when_asked(self) -> None:
         """Capture, then a chat about the same cubes."""
         frames = [b"What was said?"]

@@ -70,7 +70,8 @@ class Played:
 
     def handle_capture(self, request):
         request.reply(captured=pb.Captured(captures=[pb.CaptureMade(
-            ref=pb.Ref(id=ID.bytes, number=1), tokens=5, bytes=6, read_us=500_000)]))
+            ref=pb.Ref(id=ID.bytes, number=1), tokens=5, bytes=6, read_us=500_000,
+            shared_tokens=3)]))
 
 
 class Synchronous(Played, unittest.TestCase):

@@ -254,6 +254,15 @@ void scene_finish(struct scene *scene, struct scene_round *out)
         out->answer.ids, out->answer.count);
 }
 
+void scene_assert_plain(struct scene *scene, const struct scene_round *round)
+{
+    struct tiny_answer plain;
+    tiny_host_forget(&scene->tiny);
+    tiny_host_answer(&scene->tiny, round->prompt->ids.ids, round->prompt->ids.count, NULL, 0,
+        SCENE_TOKENS, &plain);
+    assert_memory_equal(plain.ids, round->answer.ids, plain.count * sizeof *plain.ids);
+}
+
 void scene_free(struct scene *scene, struct scene_round *round)
 {
     scene->open = NULL;
@@ -263,7 +272,7 @@ void scene_free(struct scene *scene, struct scene_round *round)
 bool scene_keep(struct scene *scene, struct scene_round *round, struct memcube_ref *out)
 {
     struct worker_capture *capture = NULL;
-    Memos__CaptureMade made;
+    Memos__CaptureMade *made = &scene->kept;
     struct memos_error err = {0};
     OK(worker_memory_wanted(scene->memory, &scene->tiny.host, round->prompt, &capture, &err));
     if (!capture) {
@@ -271,7 +280,7 @@ bool scene_keep(struct scene *scene, struct scene_round *round, struct memcube_r
     }
     OK(worker_capture_read(&scene->tiny.host, capture, &err));
     const enum memos_status status = worker_capture_put(
-        scene->memory, &scene->tiny.host, &scene->fetch, capture, &scene->arena, &made, &err);
+        scene->memory, &scene->tiny.host, &scene->fetch, capture, &scene->arena, made, &err);
     if (status == MEMOS_CONFLICT) {
         worker_capture_free(&capture);
         return false;
@@ -279,9 +288,9 @@ bool scene_keep(struct scene *scene, struct scene_round *round, struct memcube_r
     if (status != MEMOS_OK) {
         fail_msg("%s", err.text);
     }
-    assert_int_equal(made.tokens, capture->ids.count);
-    memcpy(out->id.bytes, made.ref->id.data, sizeof out->id.bytes);
-    out->number = made.ref->number;
+    assert_int_equal(made->tokens, capture->asked.count);
+    memcpy(out->id.bytes, made->ref->id.data, sizeof out->id.bytes);
+    out->number = made->ref->number;
     worker_capture_free(&capture);
     return true;
 }

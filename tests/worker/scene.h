@@ -16,6 +16,7 @@ struct scene {
     struct worker_memory *memory;
     struct worker_fetch fetch;
     struct memos_arena arena;   /* of captures that were made */
+    Memos__CaptureMade kept;    /* the last one of scene_keep; its ref is in the arena */
     struct worker_prompt *open; /* of the last round: a test that failed did not free it */
 };
 
@@ -63,6 +64,9 @@ void scene_finish(struct scene *scene, struct scene_round *round);
 /* prepare, and all that. */
 void scene_run(struct scene *scene, const struct scene_wish *wish, struct scene_round *out);
 void scene_free(struct scene *scene, struct scene_round *round);
+/* The answer is what the model says when nothing but the prompt is read, by an engine that knows
+ * nothing. */
+void scene_assert_plain(struct scene *scene, const struct scene_round *round);
 
 /* Keep what the round wants kept, unless its sources do not stand any more; whether it was kept. */
 bool scene_keep(struct scene *scene, struct scene_round *round, struct memcube_ref *out);

@@ -31,7 +31,7 @@ static struct memos_bytes capture_make(size_t tokens, uint32_t number, float val
     for (size_t i = 0; i < tokens; i++) {
         ids[i] = number;
     }
-    paramem_kv_cube_begin(&shape, fingerprint, ids, memory, &cube);
+    paramem_kv_cube_begin(&shape, fingerprint, NULL, ids, memory, &cube);
     const size_t floats = cube.blocks * cube.block_bytes / sizeof value;
     float *data = (float *)(uintptr_t)cube.data;
     for (size_t i = 0; i < floats; i++) {

@@ -26,7 +26,7 @@ static struct paramem_kv_cube cube_make(const uint32_t *ids, size_t count, enum 
     struct paramem_kv_cube cube;
     void *memory = aligned_alloc(4096, (size + 4095) / 4096 * 4096);
     assert_non_null(memory);
-    paramem_kv_cube_begin(&shape, fingerprint, ids, memory, &cube);
+    paramem_kv_cube_begin(&shape, fingerprint, NULL, ids, memory, &cube);
     memset((uint8_t *)(uintptr_t)cube.data, 0, cube.blocks * cube.block_bytes);
     paramem_kv_cube_seal(&cube, memory, NULL);
     return cube;
@@ -42,7 +42,13 @@ static struct memos_id put_capture(struct scene *scene, const struct paramem_kv_
     const struct memos_id *source, const char *name, const char *value)
 {
     struct worker_description says;
-    OK(worker_description_make(cube, &says, NULL));
+    uint32_t *ids = calloc(cube->tokens, sizeof *ids);
+    assert_non_null(ids);
+    paramem_kv_cube_ids(cube, 0, cube->tokens, ids);
+    const struct paramem_capture capture = {
+        .ids = ids, .count = cube->tokens, .dtype = cube->dtype};
+    OK(worker_description_make(cube->fingerprint, &capture, &says, NULL));
+    free(ids);
     const char *const names[] = {"tokens", "dtype", "stride", "marks"};
     const char *const values[] = {
         says.tokens, says.dtype, says.stride, (const char *)says.marks.data};

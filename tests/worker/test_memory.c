@@ -43,16 +43,6 @@ static struct scene_wish wish_of(const struct three *three, const char *question
     return (struct scene_wish){.question = question, .named = three->ids, .named_count = 3};
 }
 
-/* What the model answers when nothing but the prompt is read, by an engine that knows nothing. */
-static void assert_answer_is_plain(struct scene *scene, const struct scene_round *round)
-{
-    struct tiny_answer plain;
-    tiny_host_forget(&scene->tiny);
-    tiny_host_answer(&scene->tiny, round->prompt->ids.ids, round->prompt->ids.count, NULL, 0,
-        SCENE_TOKENS, &plain);
-    assert_memory_equal(plain.ids, round->answer.ids, plain.count * sizeof *plain.ids);
-}
-
 /* ---- texts ----------------------------------------------------------------------------------- */
 
 static void found_placed_and_told(void **state)
@@ -194,6 +184,18 @@ static void a_job_ends_when_nobody_waits(void **state)
     scene->fetch.cancelled = NULL;
 }
 
+/* Ask as wished, and keep what the model made of the memory. */
+static struct memcube_ref capture(struct scene *scene, struct scene_wish wish)
+{
+    struct scene_round round;
+    struct memcube_ref ref;
+    wish.capture = true;
+    scene_run(scene, &wish, &round);
+    assert_true(scene_keep(scene, &round, &ref));
+    scene_free(scene, &round);
+    return ref;
+}
+
 /* ---- captures -------------------------------------------------------------------------------- */
 
 static void captured_and_reused(void **state)
@@ -226,7 +228,7 @@ static void captured_and_reused(void **state)
         for (size_t i = 0; i < 3; i++) {
             assert_int_equal(round.prompt->receipt->items[i]->used_as, WORKER_USED_TEXT_IN_KV);
         }
-        assert_answer_is_plain(scene, &round);
+        scene_assert_plain(scene, &round);
         scene_free(scene, &round);
     }
     struct worker_memory_stats stats;
@@ -254,7 +256,7 @@ static void a_common_beginning_is_reused(void **state)
     wish.named_count = 2;
     scene_run(scene, &wish, &round);
     assert_in_range(scene_from_kv(&round), end_of_second - KERN_PAGE_TOKENS + 1, end_of_second);
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
     scene_restart(scene);
     three.ids[2] = scene_put(scene, "Something else altogether was said, at length, by Bo.", 4);
@@ -262,7 +264,7 @@ static void a_common_beginning_is_reused(void **state)
     scene_run(scene, &wish, &round);
     assert_in_range(scene_from_kv(&round), end_of_second - KERN_PAGE_TOKENS + 1,
         end_of_second + KERN_PAGE_TOKENS);
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
 }
 
@@ -270,22 +272,17 @@ static void stale_until_it_is_taken_back(void **state)
 {
     struct scene *scene = *state;
     struct scene_round round;
-    struct memcube_ref ref;
     const struct three three = three_put(scene);
-    struct scene_wish wish = wish_of(&three, "?");
-    wish.capture = true;
-    scene_run(scene, &wish, &round);
-    assert_true(scene_keep(scene, &round, &ref));
-    scene_free(scene, &round);
+    const struct scene_wish wish = wish_of(&three, "?");
+    (void)capture(scene, wish);
     const uint64_t before = scene_seq(scene);
-    wish.capture = false;
     scene_update(scene, &three.ids[1], "The train leaves at one.");
     scene_restart(scene);
     scene_run(scene, &wish, &round);
     assert_int_equal(scene_from_kv(&round), 0); /* even of the first cube, which still stands */
     assert_true(scene_noted(&round, "is stale"));
     assert_int_equal(round.prompt->receipt->items[1]->ref->number, 2);
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
     scene_rollback(scene, &three.ids[1], before);
     scene_restart(scene);
@@ -293,7 +290,7 @@ static void stale_until_it_is_taken_back(void **state)
     assert_true(scene_from_kv(&round) > 0);
     assert_int_equal(round.prompt->receipt->items[1]->ref->number, 3);
     assert_false(scene_noted(&round, "is stale"));
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
 }
 
@@ -302,14 +299,10 @@ static void a_warm_worker_hears_of_it(void **state)
 {
     struct scene *scene = *state;
     struct scene_round round;
-    struct memcube_ref ref;
     struct worker_memory_stats stats;
     const struct three three = three_put(scene);
     struct scene_wish wish = wish_of(&three, "?");
-    wish.capture = true;
-    scene_run(scene, &wish, &round);
-    assert_true(scene_keep(scene, &round, &ref));
-    scene_free(scene, &round);
+    (void)capture(scene, wish);
     tiny_host_forget(&scene->tiny);
     scene_run(scene, &wish, &round);
     assert_true(scene_from_kv(&round) > 0);
@@ -324,18 +317,37 @@ static void a_warm_worker_hears_of_it(void **state)
     scene_free(scene, &round);
 }
 
+/* Its file is overwritten while the engine has it mapped: what may have been read of zeros is not
+ * used, and not kept. */
+static void destroyed_while_it_is_attached(void **state)
+{
+    struct scene *scene = *state;
+    struct scene_round round;
+    struct memos_error err;
+    const struct three three = three_put(scene);
+    const struct scene_wish wish = wish_of(&three, "?");
+    const struct memcube_ref ref = capture(scene, wish);
+    scene_restart(scene);
+    if (scene_prepare(scene, &wish, &round, &err) != MEMOS_OK) { /* mapped, not attached yet */
+        fail_msg("%s", err.text);
+    }
+    scene_forget(scene, &ref.id);
+    scene_finish(scene, &round);
+    assert_true(scene_noted(&round, "was destroyed while it was used"));
+    assert_int_equal(scene_from_kv(&round), 0);
+    assert_int_equal(round.answer.result.cached_tokens, 0);
+    scene_assert_plain(scene, &round);
+    scene_free(scene, &round);
+}
+
 static void hot_ones_are_made_anew(void **state)
 {
     struct scene *scene = *state;
     struct scene_round round;
     struct memcube_ref ref, again;
     const struct three three = three_put(scene);
-    struct scene_wish wish = wish_of(&three, "?");
-    wish.capture = true;
-    scene_run(scene, &wish, &round);
-    assert_true(scene_keep(scene, &round, &ref));
-    scene_free(scene, &round);
-    wish.capture = false;
+    const struct scene_wish wish = wish_of(&three, "?");
+    ref = capture(scene, wish);
     for (int use = 0; use < 2; use++) {
         tiny_host_forget(&scene->tiny);
         scene_run(scene, &wish, &round);
@@ -352,7 +364,7 @@ static void hot_ones_are_made_anew(void **state)
     scene_restart(scene);
     scene_run(scene, &wish, &round);
     assert_true(scene_from_kv(&round) > 0);
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
 }
 
@@ -362,13 +374,9 @@ static void what_is_too_slow_comes_later(void **state)
 {
     struct scene *scene = *state;
     struct scene_round round;
-    struct memcube_ref ref;
     const struct three three = three_put(scene);
-    struct scene_wish wish = wish_of(&three, "?");
-    wish.capture = true;
-    scene_run(scene, &wish, &round);
-    assert_true(scene_keep(scene, &round, &ref));
-    scene_free(scene, &round);
+    const struct scene_wish wish = wish_of(&three, "?");
+    (void)capture(scene, wish);
     scene_restart(scene);
     struct worker_cost *cost = worker_memory_cost(scene->memory, &scene->tiny.host);
     for (int i = 0; i < 20; i++) {
@@ -403,7 +411,7 @@ static void assert_refused(struct scene *scene, const struct scene_wish *wish,
     if (!scene_noted(&round, note)) {
         fail_msg("no note says \"%s\"", note);
     }
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
     struct worker_memory_stats first, second;
     worker_memory_stats(scene->memory, &first);
@@ -419,15 +427,9 @@ static void assert_refused(struct scene *scene, const struct scene_wish *wish,
 static void damaged_ones_are_read_instead(void **state)
 {
     struct scene *scene = *state;
-    struct scene_round round;
-    struct memcube_ref ref;
     const struct three three = three_put(scene);
-    struct scene_wish wish = wish_of(&three, "?");
-    wish.capture = true;
-    scene_run(scene, &wish, &round);
-    assert_true(scene_keep(scene, &round, &ref));
-    scene_free(scene, &round);
-    wish.capture = false;
+    const struct scene_wish wish = wish_of(&three, "?");
+    const struct memcube_ref ref = capture(scene, wish);
     const struct memos_bytes good = scene_payload(scene, &ref.id);
     uint8_t *bytes = (uint8_t *)(uintptr_t)good.data;
     struct paramem_kv_cube cube;
@@ -456,9 +458,7 @@ static void another_models_are_not_seen(void **state)
     const struct three three = three_put(scene);
     struct scene_wish wish = wish_of(&three, "?");
     wish.capture = true;
-    scene_run(scene, &wish, &round);
-    assert_true(scene_keep(scene, &round, &ref));
-    scene_free(scene, &round);
+    ref = capture(scene, wish);
     tiny_host_make(&other, &(struct tiny_host_options){.seed = 2});
     own = scene->tiny;
     scene->tiny = other;
@@ -540,7 +540,7 @@ static void captured_before_anybody_asks(void **state)
     scene_run(scene, &wish, &round);
     assert_int_equal(
         scene_from_kv(&round), round.prompt->memory_tokens / KERN_PAGE_TOKENS * KERN_PAGE_TOKENS);
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
     OK(plan(scene, &three, 0, false, &made, &err) == MEMOS_INVALID ? MEMOS_OK : MEMOS_INTERNAL);
 }
@@ -595,7 +595,7 @@ static void independent_ones_only_when_asked(void **state)
     struct scene_wish wish = wish_of(&three, "?");
     scene_run(scene, &wish, &round);
     assert_int_equal(scene_from_kv(&round), 0);
-    assert_answer_is_plain(scene, &round);
+    scene_assert_plain(scene, &round);
     scene_free(scene, &round);
     scene_restart(scene);
     wish.independent = true;
@@ -676,6 +676,7 @@ int main(void)
         SCENE_TEST(a_common_beginning_is_reused),
         SCENE_TEST(stale_until_it_is_taken_back),
         SCENE_TEST(a_warm_worker_hears_of_it),
+        SCENE_TEST(destroyed_while_it_is_attached),
         SCENE_TEST(hot_ones_are_made_anew),
         SCENE_TEST(what_is_too_slow_comes_later),
         SCENE_TEST(damaged_ones_are_read_instead),

@@ -218,23 +218,28 @@ static void await_first(struct memos_client *client, struct stage_heard *heard)
     }
 }
 
+static void cancel(struct memos_client *client, uint64_t id)
+{
+    Memos__Cancel body = MEMOS__CANCEL__INIT;
+    Memos__Request request;
+    body.request_id = id;
+    REQUEST(request, CANCEL, cancel, body);
+    struct answer answer = ask(client, &request, NULL);
+    assert_int_equal(answer.status, MEMOS_OK);
+    answer_free(&answer);
+}
+
 static void cancelled_in_the_middle(void **unused)
 {
     (void)unused;
     struct stage stage;
     struct stage_generate generate;
     struct stage_heard heard = {0};
-    Memos__Cancel cancel = MEMOS__CANCEL__INIT;
-    Memos__Request request;
     stage_begin(&stage, &lasting);
     stage_generate_make(&generate, "a", 0);
     uint64_t id = stage_send(stage.broker.owner, &generate);
     await_first(stage.broker.owner, &heard);
-    cancel.request_id = id;
-    REQUEST(request, CANCEL, cancel, cancel);
-    struct answer answer = ask(stage.broker.owner, &request, NULL);
-    assert_int_equal(answer.status, MEMOS_OK);
-    answer_free(&answer);
+    cancel(stage.broker.owner, id);
     stage_await(stage.broker.owner, id, &heard);
     assert_int_equal(heard.reply->status, MEMOS_CANCELLED);
     stage_heard_free(&heard);
@@ -242,6 +247,73 @@ static void cancelled_in_the_middle(void **unused)
     stage_ask(stage.broker.owner, &generate, &heard);
     assert_int_equal(heard.reply->status, MEMOS_OK);
     stage_heard_free(&heard);
+    stage_end(&stage);
+}
+
+static void forget(struct memos_client *client, const char *space, const struct memos_id *id)
+{
+    ProtobufCBinaryData own = {.len = 16, .data = (uint8_t *)(uintptr_t)id->bytes};
+    Memos__Forget body = MEMOS__FORGET__INIT;
+    Memos__Request request;
+    body.space = (char *)(uintptr_t)space;
+    body.ids = &own;
+    body.n_ids = 1;
+    REQUEST(request, FORGET, forget, body);
+    struct answer answer = ask(client, &request, NULL);
+    assert_int_equal(answer.status, MEMOS_OK);
+    answer_free(&answer);
+}
+
+static bool is_cached(struct stage *stage, const char *text, char first, const char *space)
+{
+    struct stage_generate generate;
+    struct stage_heard heard;
+    char own[128];
+    (void)snprintf(own, sizeof own, "%c%s", first, text);
+    stage_generate_make(&generate, own, 3);
+    generate.generate.space = (char *)(uintptr_t)space;
+    stage_ask(stage->broker.owner, &generate, &heard);
+    assert_int_equal(heard.reply->status, MEMOS_OK);
+    const bool is = heard.reply->generated->cached_tokens > 0;
+    stage_heard_free(&heard);
+    return is;
+}
+
+/* When something of a space is forgotten, nothing that a model made of its texts is kept: not what
+ * answers left, nor what one that still runs has left when it ends. Other spaces keep theirs. */
+static void what_is_forgotten_leaves_the_engine(void **unused)
+{
+    (void)unused;
+    static const char text[] = " is how this text begins, which fills pages of the cache";
+    struct stage stage;
+    struct stage_generate generate;
+    struct stage_heard running = {0};
+    struct memos_client *other = NULL;
+    char lasting_text[128], mine[] = "mine";
+    stage_begin(&stage, &lasting);
+    struct memos_client *client = stage.broker.owner;
+    const struct memos_client_options options = {
+        .address = broker_address(stage.broker.broker, 0), .timeout_ms = 10000};
+    OK(memos_client_open(&options, &other, NULL));
+    const struct memos_id id = put_text(client, mine, "Bo eats no nuts.", NULL);
+    (void)snprintf(lasting_text, sizeof lasting_text, "L%s", text);
+    stage_generate_make(&generate, lasting_text, 0);
+    generate.generate.space = mine;
+    const uint64_t lasts = stage_send(other, &generate);
+    await_first(other, &running);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(is_cached(&stage, text, 'A', mine), i > 0);
+        assert_int_equal(is_cached(&stage, text, 'B', "theirs"), i > 0);
+    }
+    assert_true(is_cached(&stage, text, 'L', mine));
+    forget(client, mine, &id);
+    assert_false(is_cached(&stage, text, 'A', mine));
+    assert_true(is_cached(&stage, text, 'B', "theirs"));
+    cancel(other, lasts);
+    stage_await(other, lasts, &running);
+    assert_false(is_cached(&stage, text, 'L', mine));
+    stage_heard_free(&running);
+    memos_client_close(&other);
     stage_end(&stage);
 }
 
@@ -352,6 +424,7 @@ int main(void)
         cmocka_unit_test(without_a_template_there_are_texts),
         cmocka_unit_test(alternatives_stops_and_cuts_are_told),
         cmocka_unit_test(cancelled_in_the_middle),
+        cmocka_unit_test(what_is_forgotten_leaves_the_engine),
         cmocka_unit_test(late),
         cmocka_unit_test(drained_by_an_administrator),
         cmocka_unit_test(drained_by_itself),

@@ -16,11 +16,12 @@ static const struct ctl_column columns[] = {
 static json_t *made_json(const Memos__CaptureMade *made)
 {
     const ProtobufCBinaryData none = {0};
-    return json_pack("{so,sI,sI,sI,sf,sf,sb}", "id", ctl_json_id(made->ref ? made->ref->id : none),
-        "version", (json_int_t)(made->ref ? made->ref->number : 0), "tokens",
-        (json_int_t)made->tokens, "bytes", (json_int_t)made->bytes, "read_seconds",
-        (double)made->read_us / 1e6, "store_seconds", (double)made->store_us / 1e6, "existed",
-        (int)made->existed);
+    return json_pack("{so,sI,sI,sI,sI,sf,sf,sb}", "id",
+        ctl_json_id(made->ref ? made->ref->id : none), "version",
+        (json_int_t)(made->ref ? made->ref->number : 0), "tokens", (json_int_t)made->tokens,
+        "shared_tokens", (json_int_t)made->shared_tokens, "bytes", (json_int_t)made->bytes,
+        "read_seconds", (double)made->read_us / 1e6, "store_seconds", (double)made->store_us / 1e6,
+        "existed", (int)made->existed);
 }
 
 static void add_row(struct ctl_table *table, const Memos__CaptureMade *made)
@@ -39,7 +40,13 @@ static void add_row(struct ctl_table *table, const Memos__CaptureMade *made)
         ctl_table_printf(table, CTL_PLAIN, "%.1f", (double)made->read_us / 1e3);
         ctl_table_printf(table, CTL_PLAIN, "%.1f", (double)made->store_us / 1e3);
     }
-    ctl_table_cell(table, CTL_DIM, memos_bytes_of(made->existed ? "was there, and holds" : "new"));
+    const char *what = made->existed ? "was there, and holds" : "new";
+    if (made->shared_tokens > 0) {
+        ctl_table_printf(
+            table, CTL_DIM, "%s; %u tokens lie in another one", what, made->shared_tokens);
+    } else {
+        ctl_table_cell(table, CTL_DIM, memos_bytes_of(what));
+    }
 }
 
 static enum memos_status print_captured(struct ctl *ctl, const struct ctl_ask_model *model,

@@ -305,7 +305,7 @@ def capture(space: str, ids: Sequence[bytes], messages: Sequence[model.Message],
     message = pb.Capture(space=space, ids=ids, **convert.prompt(messages, payloads), **fields)
     answer = yield Call("capture", message, payloads.frames)
     return [model.CaptureMade(convert.ref(m.ref), m.tokens, m.bytes, m.read_us / 1e6,
-                              m.store_us / 1e6, m.existed)
+                              m.store_us / 1e6, m.existed, m.shared_tokens)
             for m in answer.body("captured").captures]
 
 

@@ -679,7 +679,8 @@ class TextScore:
 
 @dataclass(frozen=True)
 class CaptureMade:
-    """A capture of `size` bytes. existed: there was one already, and it holds."""
+    """A capture of `size` bytes. existed: there was one already, and it holds. shared_tokens: those
+    of its tokens that lie in another capture, which it continues."""
 
     ref: Ref
     tokens: int
@@ -687,6 +688,7 @@ class CaptureMade:
     read: float
     store: float
     existed: bool
+    shared_tokens: int = 0
 
 
 @dataclass(frozen=True)
