@@ -4,6 +4,7 @@
  * Random changes of a space, captures and answers, one after the other and into one another; a
  * plain model of what each cube said after each record of the history decides what an answer may
  * use. */
+#include "memos/worker/receipt_json.h"
 #include "tests/worker/scene.h"
 
 #include <setjmp.h>
@@ -35,7 +36,7 @@ struct world {
     struct fact facts[STEPS * 2 * CUBES_MAX];
     size_t facts_count;
     /* what happened */
-    size_t answers, reused, captured, conflicts, changed_under_way;
+    size_t answers, reused, continued, captured, conflicts, changed_under_way;
 };
 
 static size_t below(struct world *w, size_t end)
@@ -155,9 +156,11 @@ static void change(struct world *w)
 /* Some of the cubes that say something now. */
 static size_t choose(struct world *w, struct memos_id out[CUBES_MAX])
 {
+    const bool is_beginning = below(w, 3) > 0; /* of others', so that captures continue others */
+    const int end = is_beginning ? 1 + (int)below(w, CUBES_MAX) : w->cubes;
     size_t count = 0;
-    for (int i = 0; i < w->cubes; i++) {
-        if (said_now(w, i) >= 0 && below(w, 4) > 0) {
+    for (int i = 0; i < w->cubes && i < end; i++) {
+        if (said_now(w, i) >= 0 && (is_beginning || below(w, 4) > 0)) {
             out[count++] = w->ids[i];
         }
     }
@@ -263,6 +266,17 @@ static void check_captures(const struct scene_round *round, const struct answer 
     }
 }
 
+/* Of how many captures the prompt's beginning is. */
+static size_t links_of(const struct scene_round *round)
+{
+    const Memos__Receipt *receipt = round->prompt->receipt;
+    size_t links = 0;
+    for (size_t i = 0; i < receipt->n_items; i++) {
+        links += receipt->items[i]->used_as == WORKER_USED_KV;
+    }
+    return links;
+}
+
 static void check_answer(struct world *w, const struct scene_round *round)
 {
     struct tiny_answer plain;
@@ -305,6 +319,7 @@ static void answer(struct world *w)
     check_answer(w, &round);
     w->answers++;
     w->reused += scene_from_kv(&round) > 0;
+    w->continued += links_of(&round) > 1;
     w->captured += scene_keep(scene, &round, &ref) ? 1 : 0;
     scene_free(scene, &round);
 }
@@ -348,10 +363,10 @@ static void nothing_withdrawn_is_used(void **state)
     for (int i = 0; i < STEPS; i++) {
         step(&w);
     }
-    print_message("%zu answers, %zu with captures, %zu changes under way; %zu captures, %zu came "
-                  "too late\n",
-        w.answers, w.reused, w.changed_under_way, w.captured, w.conflicts);
-    assert_true(w.answers > 20 && w.captured > 5);
+    print_message("%zu answers, %zu with captures, %zu with several of one text, %zu changes under "
+                  "way; %zu captures, %zu came too late\n",
+        w.answers, w.reused, w.continued, w.changed_under_way, w.captured, w.conflicts);
+    assert_true(w.answers > 20 && w.captured > 5 && (given || w.continued > 0));
     scene_end(&scene);
 }
 
