@@ -157,6 +157,9 @@ enum memos_status worker_memory_wanted(struct worker_memory *memory, const struc
         return MEMOS_OK; /* of what stood once, or of nothing */
     }
     size_t cubes = own->wants_capture ? layout->placed_count : 0;
+    if (cubes == 0 && own->captures == 1) {
+        return MEMOS_OK; /* which there are was not looked at */
+    }
     if (cubes == 0) {
         cubes = hot_cubes(memory, host, prompt);
         p.reason = "captures of these cubes are often used, and the last one went stale";

@@ -514,7 +514,8 @@ void worker_fusion_find(struct worker_memory *memory, const struct worker_host *
     bool is_new = false;
     /* of the last token logits are wanted: it is always computed */
     f.blocks = prompt->ids.count > 0 ? (prompt->ids.count - 1) / KERN_PAGE_TOKENS : 0;
-    if (own->captures == 1 || !own->space[0] || !own->texts.has_moment) {
+    const bool loads_none = own->captures == 1;
+    if ((loads_none && !own->wants_capture) || !own->space[0] || !own->texts.has_moment) {
         return;
     }
     const uint64_t seq = own->texts.is_past ? 0 : own->texts.moment.seq;
@@ -531,8 +532,12 @@ void worker_fusion_find(struct worker_memory *memory, const struct worker_host *
         }
         note_stale(&f);
         find_base(&f);
-        find_prefix(&f);
-        if (own->is_independent) {
+        if (loads_none) {
+            (void)best_of(&f, &own->covered); /* what is there is not captured again */
+        } else {
+            find_prefix(&f);
+        }
+        if (own->is_independent && !loads_none) {
             find_apart(&f);
         }
     }

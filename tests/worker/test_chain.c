@@ -239,6 +239,35 @@ static void what_comes_between(void **state)
     assert_false(is_all);
 }
 
+/* Who asks for answers without captures, of cubes that are hot, does not replace what is there by
+ * the same in other pieces, which would make stale what continues it. */
+static void who_loads_none_spoils_none(void **state)
+{
+    struct talk talk = {.scene = *state};
+    struct scene_round round;
+    struct memcube_ref ref;
+    size_t tokens;
+    bool is_all;
+    for (int i = 0; i < 3; i++) {
+        say(&talk);
+        if (i > 0) {
+            (void)keep(&talk);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(links_of(&talk, &tokens, &is_all), 2);
+    }
+    for (int i = 0; i < 6; i++) {
+        struct scene_wish wish = wish_of(&talk, i % 3 == 2);
+        tiny_host_forget(&talk.scene->tiny);
+        wish.captures = i % 3 == 0 ? 0 : 1; /* now and then, so that they are hot */
+        scene_run(talk.scene, &wish, &round);
+        assert_false(scene_keep(talk.scene, &round, &ref));
+        scene_free(talk.scene, &round);
+    }
+    assert_int_equal(links_of(&talk, &tokens, &is_all), 2);
+}
+
 static int scene_setup(void **state)
 {
     static struct scene scene;
@@ -264,6 +293,7 @@ int main(void)
         SCENE_TEST(stale_with_its_beginning),
         SCENE_TEST(a_damaged_beginning),
         SCENE_TEST(what_comes_between),
+        SCENE_TEST(who_loads_none_spoils_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
