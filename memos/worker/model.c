@@ -146,6 +146,15 @@ static void generate_end(struct worker_model *model, struct worker_job *job)
     }
 }
 
+/* What it was asked with was read before something of its space was destroyed, and what the engine
+ * made of that may have been kept afterwards. */
+static void drop_late(const struct worker_model *model, const struct worker_job *job)
+{
+    if (atomic_load_explicit(&job->forgotten, memory_order_relaxed)) {
+        paramem_engine_drop(model->host->engine, worker_owner_of(worker_job_space(job)));
+    }
+}
+
 /* ---- its beginning -------------------------------------------------------------------------- */
 
 static enum memos_status submit(
@@ -212,6 +221,9 @@ static void begin(struct worker_model *model, struct worker_job *job)
         }
         piece_add(model, job);
     }
+    if (status != MEMOS_OK) {
+        drop_late(model, job);
+    }
     if (status != MEMOS_OK && !job->is_answered) {
         worker_job_fail(job, &err);
     } else if (status != MEMOS_OK) {
@@ -220,15 +232,6 @@ static void begin(struct worker_model *model, struct worker_job *job)
 }
 
 /* ---- pieces --------------------------------------------------------------------------------- */
-
-/* What it was asked with was read before something of its space was destroyed, and what the engine
- * made of that may have been kept afterwards. */
-static void drop_late(const struct worker_model *model, const struct worker_job *job)
-{
-    if (atomic_load_explicit(&job->forgotten, memory_order_relaxed)) {
-        paramem_engine_drop(model->host->engine, worker_owner_of(worker_job_space(job)));
-    }
-}
 
 static enum memos_status read_capture(
     struct worker_model *model, struct worker_job *job, bool *out_more, struct memos_error *err)
