@@ -36,7 +36,8 @@ class Answers(workers.WorkerTest):
             told = say(self.wire, prompt, max_tokens=24)
             self.assertEqual((len(told.ids), told.generated.tokens, told.generated.finish),
                              (24, 24, LENGTH))
-            self.assertEqual(told.text, told.whole)
+            # texts on their way have no NUL, which this model may well say
+            self.assertEqual(told.text, told.whole.replace("\0", "\ufffd"))
             direct = subprocess.run(
                 [os.environ["MEMOSCTL"], "generate", "--raw", "--model", str(self.model),
                  "--backend", "cpu", "--max-tokens", "24", "--temperature", "0", prompt],
