@@ -15,15 +15,14 @@ static enum memos_status fail_destroyed(const struct worker_part *part, struct m
 
 /* One of the chain, behind those that are attached. */
 static enum memos_status attach_part(struct worker_memory *memory, const struct worker_host *host,
-    struct worker_prompt *prompt, size_t index, struct memos_error *err)
+    struct worker_prompt_private *own, size_t index, struct memos_error *err)
 {
-    struct worker_prompt_private *own = prompt->own;
     const struct worker_part *part = &own->prefix.parts[index];
     struct paramem_attached *told = &own->attached[index];
     const struct paramem_attach attach = {.cube = &part->kept->cube,
         .after = index > 0 ? &own->attached[index - 1] : NULL,
         .tokens_max = part->tokens,
-        .owner = prompt->owner};
+        .owner = worker_owner_of(own->space)};
     const int64_t begin_us = memory->clock.mono_us(memory->clock.self);
     enum memos_status status = paramem_engine_attach(host->engine, &attach, told, err);
     if (!part_stands(part)) { /* whatever was found in it */
@@ -54,12 +53,12 @@ static void attach_prefix(
     enum memos_status status = MEMOS_OK;
     size_t i = 0;
     for (bool more = true; more && i < prefix->count && prefix->parts[i].tokens > 0; i++) {
-        status = attach_part(memory, host, prompt, i, &err);
+        status = attach_part(memory, host, own, i, &err);
         /* what follows stands on all of it */
         more = status == MEMOS_OK && own->attached[i].tokens == prefix->parts[i].tokens;
     }
     if (status == MEMOS_CONFLICT) { /* what was attached may be zeros */
-        paramem_engine_drop(host->engine, prompt->owner);
+        paramem_engine_drop(host->engine, worker_owner_of(own->space));
         own->attached_count = own->attached_tokens = 0;
     }
     (void)pthread_mutex_lock(&memory->lock);

@@ -277,7 +277,7 @@ void worker_cache_keep(
     struct entry *entry = cache->newest;
     while (entry) {
         struct entry *older = entry->older;
-        bool is_kept = strcmp(entry->space, space) != 0;
+        bool is_kept = space && strcmp(entry->space, space) != 0;
         for (size_t i = 0; i < count && !is_kept; i++) {
             is_kept =
                 memcmp(hashes + i * MEMCUBE_HASH_BYTES, entry->kept.hash, MEMCUBE_HASH_BYTES) == 0;
@@ -286,18 +286,6 @@ void worker_cache_keep(
             take_out(cache, entry);
         }
         entry = older;
-    }
-    (void)pthread_mutex_unlock(&cache->lock);
-}
-
-void worker_cache_drop(struct worker_cache *cache, const char *space)
-{
-    (void)pthread_mutex_lock(&cache->lock);
-    for (struct entry *entry = cache->newest, *older = NULL; entry; entry = older) {
-        older = entry->older;
-        if (!space || strcmp(entry->space, space) == 0) {
-            take_out(cache, entry);
-        }
     }
     (void)pthread_mutex_unlock(&cache->lock);
 }
@@ -346,7 +334,7 @@ void worker_cache_destroy(struct worker_cache **cache)
     for (struct entry *entry = own->newest; entry; entry = entry->older) {
         memos_assert(entry->holders == 0);
     }
-    worker_cache_drop(own, NULL);
+    worker_cache_keep(own, NULL, NULL, 0);
     (void)pthread_mutex_destroy(&own->lock);
     free(own);
 }

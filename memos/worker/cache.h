@@ -42,12 +42,10 @@ MEMOS_MUST_USE enum memos_status worker_cache_map(struct worker_cache *cache, co
     const uint8_t hash[MEMCUBE_HASH_BYTES], const char *path, uint64_t bytes,
     const struct worker_kept **out, struct memos_error *err);
 
-/* Of this space, keep only captures with one of these hashes (count, 32 bytes each). */
+/* Of this space (NULL: of any), keep only captures with one of these hashes (count, 32 bytes each).
+ */
 void worker_cache_keep(
     struct worker_cache *cache, const char *space, const uint8_t *hashes, size_t count);
-
-/* Keep nothing of this space; NULL: nothing at all. */
-void worker_cache_drop(struct worker_cache *cache, const char *space);
 
 uint64_t worker_cache_bytes(struct worker_cache *cache);
 

@@ -107,8 +107,12 @@ bool worker_base_find(const struct worker_view *view, enum kern_dtype dtype,
             known->is_stale || known->dtype != dtype ? 0 : worker_known_covers(known, keys, blocks);
         if (tokens > out->tokens && tokens > known->first &&
             tokens >= (size_t)WORKER_BASE_BLOCKS * KERN_PAGE_TOKENS &&
-            are_among(known, sources, sources_count) && chain_length(view, known) > 0) {
-            length = chain_length(view, known);
+            are_among(known, sources, sources_count)) {
+            const size_t own = chain_length(view, known);
+            if (own == 0) {
+                continue; /* a part of it is not there */
+            }
+            length = own;
             *out = (struct worker_base){.ref = known->ref, .tokens = tokens};
             memcpy(out->hash, known->hash, sizeof known->hash);
         }

@@ -118,7 +118,8 @@ static void find_base(struct finding *f)
     const size_t blocks = f->prompt->memory_tokens / KERN_PAGE_TOKENS;
     struct memcube_ref *sources =
         memos_arena_take(&f->prompt->arena, layout->placed_count + 1, sizeof *sources);
-    const struct paramem_key *keys = blocks > 1 && sources ? keys_for(f, f->own->dtype) : NULL;
+    const bool has_any = blocks > 1 && sources && f->view->count > 0;
+    const struct paramem_key *keys = has_any ? keys_for(f, f->own->dtype) : NULL;
     for (size_t i = 0; i < layout->placed_count && keys; i++) {
         sources[i] = layout->placed[i].text->ref;
     }

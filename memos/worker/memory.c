@@ -86,7 +86,7 @@ uint64_t worker_owner_of(const char *space)
 
 void worker_memory_drop(struct worker_memory *memory, const char *space)
 {
-    worker_cache_drop(memory->cache, space);
+    worker_cache_keep(memory->cache, space, NULL, 0);
 }
 
 /* ---- uses ------------------------------------------------------------------------------------ */
@@ -187,7 +187,6 @@ static enum memos_status prepare(struct worker_memory *memory, const struct work
     if (status == MEMOS_OK && own->space[0]) {
         const char *question =
             worker_prompt_question(generate, frames, frames_count, &prompt->arena);
-        prompt->owner = worker_owner_of(own->space);
         status = worker_texts_find(fetch, own->space, generate->memory, question, &prompt->arena,
             &own->notes, &own->texts, err);
     }

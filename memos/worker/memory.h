@@ -70,7 +70,6 @@ struct worker_fetch {
 struct worker_prompt {
     struct memos_arena arena; /* of what is below */
     struct paramem_ids ids;
-    uint64_t owner;          /* of what the engine makes of it (worker_owner_of) */
     size_t memory_tokens;    /* the prompt up to the end of its memory; 0: it has none */
     Memos__Receipt *receipt; /* in arena; complete after worker_memory_told. Its id is no ticket:
                                 who has a ticket has rights */

@@ -167,7 +167,7 @@ static enum memos_status submit(
     request->prompt_count = job->prompt->ids.count;
     request->placed = job->prompt->placed;
     request->placed_count = job->prompt->placed_count;
-    request->owner = job->prompt->owner;
+    request->owner = worker_owner_of(worker_job_space(job));
     request->deadline_us = (uint64_t)job->deadline_us;
     request->on_token = on_token;
     request->on_done = on_done;
@@ -177,7 +177,12 @@ static enum memos_status submit(
         request->max_tokens = context - request->prompt_count;
     }
     job->submitted_us = worker_now_us(model->worker);
-    return paramem_engine_submit(model->host->engine, request, &job->engine_id, err);
+    const enum memos_status status =
+        paramem_engine_submit(model->host->engine, request, &job->engine_id, err);
+    if (status != MEMOS_OK && worker_memory_stands(job->prompt, err) != MEMOS_OK) {
+        return err->status; /* which is why */
+    }
+    return status;
 }
 
 /* A score reads all that it is given, but for what stands in for texts. */

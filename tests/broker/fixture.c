@@ -147,6 +147,31 @@ struct memos_id put_text(
     return id;
 }
 
+void forget_text(struct memos_client *client, const char *space, const struct memos_id *id)
+{
+    ProtobufCBinaryData own = {.len = 16, .data = (uint8_t *)(uintptr_t)id->bytes};
+    Memos__Forget body = MEMOS__FORGET__INIT;
+    Memos__Request request;
+    body.space = (char *)(uintptr_t)space;
+    body.ids = &own;
+    body.n_ids = 1;
+    REQUEST(request, FORGET, forget, body);
+    struct answer answer = ask(client, &request, NULL);
+    assert_int_equal(answer.status, MEMOS_OK);
+    answer_free(&answer);
+}
+
+void cancel(struct memos_client *client, uint64_t id)
+{
+    Memos__Cancel body = MEMOS__CANCEL__INIT;
+    Memos__Request request;
+    body.request_id = id;
+    REQUEST(request, CANCEL, cancel, body);
+    struct answer answer = ask(client, &request, NULL);
+    assert_int_equal(answer.status, MEMOS_OK);
+    answer_free(&answer);
+}
+
 void grant(struct fixture *fixture, const char *principal, const char *spaces, const char *rights)
 {
     Memos__GrantSet body = MEMOS__GRANT_SET__INIT;

@@ -52,6 +52,12 @@ struct answer ask(struct memos_client *client, Memos__Request *request, const ch
 struct memos_id put_text(
     struct memos_client *client, const char *space, const char *text, const char *reader);
 
+/* Destroy it. */
+void forget_text(struct memos_client *client, const char *space, const struct memos_id *id);
+
+/* Cancel one of the client's requests, which is answered as well. */
+void cancel(struct memos_client *client, uint64_t id);
+
 void grant(struct fixture *fixture, const char *principal, const char *spaces, const char *rights);
 
 #endif

@@ -408,17 +408,6 @@ static void test_deadline(void **state)
     worker_end(&worker);
 }
 
-static void cancel(struct memos_client *client, uint64_t id)
-{
-    Memos__Cancel body = MEMOS__CANCEL__INIT;
-    Memos__Request request;
-    body.request_id = id;
-    REQUEST(request, CANCEL, cancel, body);
-    struct answer answer = ask(client, &request, NULL);
-    assert_int_equal(answer.status, MEMOS_OK);
-    answer_free(&answer);
-}
-
 static void test_cancel(void **state)
 {
     struct fixture *fixture = *state;

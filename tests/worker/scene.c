@@ -51,6 +51,20 @@ void scene_end(struct scene *scene)
     fixture_end(&scene->fixture);
 }
 
+int scene_setup(void **state)
+{
+    static struct scene scene;
+    scene_begin(&scene, &(struct tiny_host_options){0});
+    *state = &scene;
+    return 0;
+}
+
+int scene_teardown(void **state)
+{
+    scene_end(*state);
+    return 0;
+}
+
 /* ---- what is in the space -------------------------------------------------------------------- */
 
 static struct answer asked(struct scene *scene, Memos__Request *request, const char *text)
@@ -147,15 +161,7 @@ void scene_rollback(struct scene *scene, const struct memos_id *id, uint64_t seq
 
 void scene_forget(struct scene *scene, const struct memos_id *id)
 {
-    ProtobufCBinaryData own = {.len = 16, .data = (uint8_t *)(uintptr_t)id->bytes};
-    Memos__Forget body = MEMOS__FORGET__INIT;
-    Memos__Request request;
-    body.space = text_of(SCENE_SPACE);
-    body.ids = &own;
-    body.n_ids = 1;
-    REQUEST(request, FORGET, forget, body);
-    struct answer answer = asked(scene, &request, NULL);
-    answer_free(&answer);
+    forget_text(scene->fixture.owner, SCENE_SPACE, id);
 }
 
 struct memos_message *scene_captures(struct scene *scene)

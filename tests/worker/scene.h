@@ -25,6 +25,11 @@ void scene_end(struct scene *scene);
 /* The worker was started again: nothing is in its cache, nothing in its engine. */
 void scene_restart(struct scene *scene);
 
+/* For cmocka: a scene of its own for a test, in *state. */
+int scene_setup(void **state);
+int scene_teardown(void **state);
+#define SCENE_TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
+
 /* ---- what is in the space ---- */
 
 struct memos_id scene_put(struct scene *scene, const char *text, int64_t day);

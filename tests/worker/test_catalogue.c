@@ -242,22 +242,6 @@ static void strange_ones_are_passed_over(void **state)
     worker_catalogue_destroy(&catalogue);
 }
 
-static int scene_setup(void **state)
-{
-    static struct scene scene;
-    scene_begin(&scene, &(struct tiny_host_options){.context = 64});
-    *state = &scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_end(*state);
-    return 0;
-}
-
-#define SCENE_TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

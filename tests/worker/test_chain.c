@@ -58,6 +58,19 @@ static struct memcube_ref keep(struct talk *talk)
     return ref;
 }
 
+/* Three turns in two captures, the second of which continues the first; of how many tokens that is.
+ */
+static size_t keep_two(struct talk *talk)
+{
+    say(talk);
+    say(talk);
+    (void)keep(talk);
+    const size_t tokens = talk->scene->kept.tokens;
+    say(talk);
+    (void)keep(talk);
+    return tokens;
+}
+
 /* Ask a worker that has just been started: how many captures the answer has, of how many tokens. */
 static size_t links_of(struct talk *talk, size_t *out_tokens, bool *out_is_all)
 {
@@ -156,12 +169,7 @@ static void stale_with_its_beginning(void **state)
     struct talk talk = {.scene = *state};
     size_t tokens, first_tokens;
     bool is_all;
-    say(&talk);
-    say(&talk);
-    (void)keep(&talk);
-    first_tokens = talk.scene->kept.tokens;
-    say(&talk);
-    (void)keep(&talk);
+    first_tokens = keep_two(&talk);
     const uint64_t before = scene_seq(talk.scene);
     scene_update(talk.scene, &talk.turns[2], "It was not said like this.");
     assert_int_equal(links_of(&talk, &tokens, &is_all), 1);
@@ -224,12 +232,7 @@ static void what_comes_between(void **state)
     struct talk talk = {.scene = *state};
     size_t tokens, first_tokens;
     bool is_all;
-    say(&talk);
-    say(&talk);
-    (void)keep(&talk);
-    first_tokens = talk.scene->kept.tokens;
-    say(&talk);
-    (void)keep(&talk);
+    first_tokens = keep_two(&talk);
     const struct memos_id third = talk.turns[2];
     talk.turns[2] = scene_put(talk.scene, "Something else altogether, which was said by Bo.", 9);
     talk.turns[3] = third;
@@ -267,22 +270,6 @@ static void who_loads_none_spoils_none(void **state)
     }
     assert_int_equal(links_of(&talk, &tokens, &is_all), 2);
 }
-
-static int scene_setup(void **state)
-{
-    static struct scene scene;
-    scene_begin(&scene, &(struct tiny_host_options){0});
-    *state = &scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_end(*state);
-    return 0;
-}
-
-#define SCENE_TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
 
 int main(void)
 {

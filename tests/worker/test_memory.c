@@ -616,6 +616,34 @@ static void independent_ones_only_when_asked(void **state)
 
 /* ---- receipts -------------------------------------------------------------------------------- */
 
+/* The files of such captures are read as long as the answer is made. */
+static void destroyed_while_they_are_read(void **state)
+{
+    struct scene *scene = *state;
+    struct scene_round round;
+    struct made made;
+    struct memos_error err = {0};
+    struct three three = three_put(scene);
+    three.ids[1] = scene_put(scene, /* long enough for a file of its own */
+        "The train to Porto leaves at noon from the north station; the tickets are in the blue "
+        "folder on the shelf, behind the plant that never flowers, which is what the cousin of "
+        "the baker said when somebody called about the cake.",
+        2);
+    OK(plan(scene, &three, 3, true, &made, &err));
+    OK(put_all(scene, &made, &err));
+    made_free(&made);
+    scene_restart(scene);
+    struct scene_wish wish = wish_of(&three, "?");
+    wish.independent = true;
+    scene_run(scene, &wish, &round);
+    assert_int_equal(round.prompt->placed_count, 3);
+    OK(worker_memory_stands(round.prompt, &err));
+    scene_forget(scene, &three.ids[1]); /* and its capture with it */
+    assert_int_equal(worker_memory_stands(round.prompt, &err), MEMOS_CONFLICT);
+    assert_non_null(strstr(err.text, "was destroyed while it was used"));
+    scene_free(scene, &round);
+}
+
 static void receipts_are_kept_and_not_remembered(void **state)
 {
     struct scene *scene = *state;
@@ -647,22 +675,6 @@ static void receipts_are_kept_and_not_remembered(void **state)
     scene_free(scene, &round);
 }
 
-static int scene_setup(void **state)
-{
-    static struct scene scene;
-    scene_begin(&scene, &(struct tiny_host_options){0});
-    *state = &scene;
-    return 0;
-}
-
-static int scene_teardown(void **state)
-{
-    scene_end(*state);
-    return 0;
-}
-
-#define SCENE_TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -685,6 +697,7 @@ int main(void)
         SCENE_TEST(what_changed_meanwhile_is_not_kept),
         SCENE_TEST(readers_of_all_sources_alone),
         SCENE_TEST(independent_ones_only_when_asked),
+        SCENE_TEST(destroyed_while_they_are_read),
         SCENE_TEST(receipts_are_kept_and_not_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,17 +218,6 @@ static void await_first(struct memos_client *client, struct stage_heard *heard)
     }
 }
 
-static void cancel(struct memos_client *client, uint64_t id)
-{
-    Memos__Cancel body = MEMOS__CANCEL__INIT;
-    Memos__Request request;
-    body.request_id = id;
-    REQUEST(request, CANCEL, cancel, body);
-    struct answer answer = ask(client, &request, NULL);
-    assert_int_equal(answer.status, MEMOS_OK);
-    answer_free(&answer);
-}
-
 static void cancelled_in_the_middle(void **unused)
 {
     (void)unused;
@@ -250,19 +239,7 @@ static void cancelled_in_the_middle(void **unused)
     stage_end(&stage);
 }
 
-static void forget(struct memos_client *client, const char *space, const struct memos_id *id)
-{
-    ProtobufCBinaryData own = {.len = 16, .data = (uint8_t *)(uintptr_t)id->bytes};
-    Memos__Forget body = MEMOS__FORGET__INIT;
-    Memos__Request request;
-    body.space = (char *)(uintptr_t)space;
-    body.ids = &own;
-    body.n_ids = 1;
-    REQUEST(request, FORGET, forget, body);
-    struct answer answer = ask(client, &request, NULL);
-    assert_int_equal(answer.status, MEMOS_OK);
-    answer_free(&answer);
-}
+static const char long_text[] = " is how this text begins, which fills pages of the cache";
 
 static bool is_cached(struct stage *stage, const char *text, char first, const char *space)
 {
@@ -284,7 +261,7 @@ static bool is_cached(struct stage *stage, const char *text, char first, const c
 static void what_is_forgotten_leaves_the_engine(void **unused)
 {
     (void)unused;
-    static const char text[] = " is how this text begins, which fills pages of the cache";
+    const char *text = long_text;
     struct stage stage;
     struct stage_generate generate;
     struct stage_heard running = {0};
@@ -306,7 +283,7 @@ static void what_is_forgotten_leaves_the_engine(void **unused)
         assert_int_equal(is_cached(&stage, text, 'B', "theirs"), i > 0);
     }
     assert_true(is_cached(&stage, text, 'L', mine));
-    forget(client, mine, &id);
+    forget_text(client, mine, &id);
     assert_false(is_cached(&stage, text, 'A', mine));
     assert_true(is_cached(&stage, text, 'B', "theirs"));
     cancel(other, lasts);
@@ -399,6 +376,8 @@ static void the_broker_restarts(void **unused)
     struct stage_heard heard = {0};
     struct stage_direct direct;
     stage_begin(&stage, &lasting);
+    (void)is_cached(&stage, long_text, 'A', "mine");
+    assert_true(is_cached(&stage, long_text, 'A', "mine"));
     stage_generate_make(&generate, "a", 0); /* one is running */
     (void)stage_send(stage.broker.owner, &generate);
     await_first(stage.broker.owner, &heard);
@@ -406,6 +385,8 @@ static void the_broker_restarts(void **unused)
     fixture_stop(&stage.broker);
     fixture_start(&stage.broker, "");
     stage_await_workers(&stage, 1);
+    /* what was forgotten meanwhile nobody has told it */
+    assert_false(is_cached(&stage, long_text, 'A', "mine"));
     stage_generate_make(&generate, "b", 30);
     stage_ask(stage.broker.owner, &generate, &heard);
     stage_direct(&stage, "b", 30, &direct);
