@@ -12,8 +12,8 @@ import uuid
 import harness
 import workers
 from harness import FIELD_PAYLOAD, OK, Wire, pb
-from workers import (ACTIVATION, ALWAYS, AS_CAPTURE, AS_TEXT, IN_CAPTURE, INDEPENDENT, LENGTH,
-                     NEVER, PLAINTEXT, Told, random_host, say, wait_for)
+from workers import (ACTIVATION, ALWAYS, AS_CAPTURE, AS_TEXT, INDEPENDENT, IN_CAPTURE, LENGTH,
+                     NEVER, PLAINTEXT, STOP, Told, random_host, say, wait_for)
 
 SPACE = "worker/memory"
 WORDS = ("lake", "bicycle", "Lisbon", "violin", "invoice", "greyhound", "boiler", "sofa", "bread",
@@ -34,8 +34,10 @@ class Answers(workers.WorkerTest):
         for _ in range(5):
             prompt = story(draw, 20)
             told = say(self.wire, prompt, max_tokens=24)
-            self.assertEqual((len(told.ids), told.generated.tokens, told.generated.finish),
-                             (24, 24, LENGTH))
+            # a model of random weights may end by itself, too: as its engine does, see below
+            ends = told.generated.finish == STOP and len(told.ids) < 24
+            self.assertEqual((told.generated.tokens, told.generated.finish),
+                             (len(told.ids), STOP) if ends else (24, LENGTH))
             # texts on their way have no NUL, which this model may well say
             self.assertEqual(told.text, told.whole.replace("\0", "\ufffd"))
             direct = subprocess.run(
