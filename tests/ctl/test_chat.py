@@ -269,6 +269,15 @@ class Chat(FakeTest):
         self.assertIn("stopped after 3 tokens", errors)
         self.assertEqual(self.of_kind("put")[1].frames, [b"on and on"])
 
+    def test_sigterm_ends_it(self) -> None:
+        process = subprocess.Popen([MEMOSCTL, "chat", "me", "--json"], text=True,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   env=self.environment)
+        with process:
+            self.assertEqual(json.loads(process.stdout.readline())["event"], "session")
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(timeout=30), OK)
+
     def test_a_terminal(self) -> None:
         """With prompts, and a question before something is destroyed."""
         cube = self.space("me").put(b"secret")

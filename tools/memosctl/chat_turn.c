@@ -337,6 +337,5 @@ enum memos_status ctl_chat_say(
     }
     memos_arena_finish(&prompt.arena);
     ctl_answer_free(&listener.answer);
-    ctl_stops_forget();
     return status;
 }

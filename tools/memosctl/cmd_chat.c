@@ -2,10 +2,8 @@
 #include "tools/memosctl/chat.h"
 #include "tools/memosctl/receipt.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { NAME_BYTES_MAX = 100 };
 
@@ -132,34 +130,28 @@ static enum memos_status obey(
  * drops what was begun. */
 static bool read_line(struct ctl_chat *chat, struct memos_buffer *out)
 {
-    char *line = NULL;
-    size_t capacity = 0;
-    bool is_over = false, goes_on = true;
+    enum ctl_line end = CTL_LINE;
+    bool goes_on = true;
     memos_buffer_reset(out);
-    while (!is_over && goes_on) {
+    while (end != CTL_LINE_END && goes_on) {
         if (chat->ctl->asks) {
             fputs(out->size > 0 ? ".. " : "> ", stderr);
         }
-        ssize_t size = getline(&line, &capacity, stdin);
-        if (size < 0 && ctl_stopped() && errno == EINTR) {
-            clearerr(stdin);
+        end = ctl_line_read(&chat->ctl->lines, out);
+        if (end == CTL_LINE_STOPPED) {
             ctl_stops_forget();
             fputs(out->size > 0 ? "\n" : "\n(Ctrl-D ends)\n", stderr);
             memos_buffer_reset(out);
             continue;
         }
-        is_over = size < 0;
-        size -= size > 0 && line[size - 1] == '\n';
-        goes_on = size > 0 && line[size - 1] == '\\';
-        memos_buffer_bytes(out, line, size > 0 ? (size_t)(size - goes_on) : 0);
+        goes_on = out->size > 0 && out->data[out->size - 1] == '\\';
         if (goes_on) {
-            memos_buffer_u8(out, '\n');
+            out->data[out->size - 1] = '\n';
         }
     }
-    free(line);
     bool has_text = out->size > 0;
     memos_buffer_u8(out, '\0');
-    return !out->failed && (has_text || !is_over);
+    return !out->failed && (has_text || end != CTL_LINE_END);
 }
 
 static bool is_blank(const char *text)
@@ -195,7 +187,6 @@ static void converse(struct ctl_chat *chat)
         char *text = (char *)line.data;
         enum memos_status status = MEMOS_OK;
         chat->ctl->hint = NULL;
-        ctl_stops_forget();
         if (text[0] == '/') {
             status = obey(chat, text, &is_over, &err);
         } else if (!is_blank(text) && !memos_bytes_utf8(memos_bytes_of(text))) {
@@ -206,6 +197,7 @@ static void converse(struct ctl_chat *chat)
         if (status != MEMOS_OK) {
             tell_error(chat, status, &err);
         }
+        ctl_stops_forget();
         fflush(stdout);
     }
     memos_buffer_free(&line);

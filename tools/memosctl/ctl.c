@@ -214,47 +214,21 @@ enum memos_status ctl_ids_resolve(struct ctl *ctl, size_t first, ProtobufCBinary
     return MEMOS_OK;
 }
 
-/* ---- being stopped ---- */
-
-static volatile sig_atomic_t stopped; /* by Ctrl-C or SIGTERM */
-
-static void on_stop(int number)
-{
-    (void)number;
-    stopped = 1;
-}
-
-void ctl_catch_stops(void)
-{
-    struct sigaction action = {.sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND};
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-}
-
-bool ctl_stopped(void)
-{
-    return stopped != 0;
-}
-
-void ctl_stops_forget(void)
-{
-    stopped = 0;
-    ctl_catch_stops();
-}
-
 /* ---- talking to a person ---- */
 
 bool ctl_ask(struct ctl *ctl, const char *question)
 {
-    char answer[16];
     if (!ctl->asks) {
         return false;
     }
     ctl_progress_end(ctl);
     fprintf(stderr, "%s [y/N] ", question);
     fflush(stderr);
-    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+    struct memos_buffer answer = memos_buffer_make(sizeof ctl->lines.bytes);
+    bool is_yes = ctl_line_read(&ctl->lines, &answer) == CTL_LINE && answer.size > 0 &&
+                  (answer.data[0] == 'y' || answer.data[0] == 'Y');
+    memos_buffer_free(&answer);
+    return is_yes;
 }
 
 void ctl_progress(struct ctl *ctl, const char *what, uint64_t done, uint64_t total)

@@ -13,6 +13,7 @@
 #include "tools/memosctl/args.h"
 #include "tools/memosctl/commands.h"
 #include "tools/memosctl/json.h"
+#include "tools/memosctl/lines.h"
 #include "tools/memosctl/table.h"
 
 enum { CTL_TIMEOUT_MS = 30000, CTL_TIMEOUT_LONG_MS = 3600000 };
@@ -26,6 +27,7 @@ struct ctl {
     bool json, quiet;
     struct ctl_paper paper; /* standard output: how wide, in colour or not */
     bool asks;              /* somebody sits at the terminal who can be asked */
+    struct ctl_lines lines; /* what they say */
     int64_t timeout_ms;
     const char *hint; /* for an error: better than its status has */
     bool progress_shown;
@@ -84,14 +86,6 @@ static inline ProtobufCBinaryData ctl_id_field(const struct memos_id *id)
 {
     return (ProtobufCBinaryData){sizeof id->bytes, (uint8_t *)(uintptr_t)id->bytes};
 }
-
-/* From now on Ctrl-C and SIGTERM end nothing; ctl_stopped says that one came. A second one ends the
- * process. */
-void ctl_catch_stops(void);
-bool ctl_stopped(void);
-
-/* The one that came is dealt with: the next is the first again. */
-void ctl_stops_forget(void);
 
 /* Ask on the terminal; true only for a yes. Without one it is a no. */
 bool ctl_ask(struct ctl *ctl, const char *question);
