@@ -3,6 +3,7 @@
  *
  * The heights are compiled one by one, so that the sums are registers. */
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/vector.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -101,8 +102,8 @@ INLINE void tile_i8(const struct kern_tile *t, const size_t rows)
             int32_t pair;
             memcpy(&pair, x + r * t->x_bytes + 2 * k, sizeof pair);
             __m256i v = _mm256_set1_epi32(pair);
-            sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(v, left));
-            sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(v, right));
+            vector_add_i32(&sums[r][0], _mm256_madd_epi16(v, left));
+            vector_add_i32(&sums[r][1], _mm256_madd_epi16(v, right));
         }
     }
 #pragma GCC unroll 6

@@ -6,6 +6,7 @@
  * The float32 sums are kept in memory (the first cache), and added to after each block. */
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/panels.h"
+#include "kernels/cpu/vector.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -16,9 +17,11 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Sums are added to one product at a time. Else the compiler adds products of several steps first,
- * which need more registers than there are. */
-#define KEEP(sum) __asm__("" : "+x"(sum))
+/* Ask for a line of W that is needed soon: one a step, as many at once would have to wait. */
+INLINE void ask(const void *line)
+{
+    _mm_prefetch((const char *)line + AHEAD, _MM_HINT_T0);
+}
 
 /* Four bytes of row r of x at k, in all lanes. */
 INLINE __m256i word_of(const struct kern_tile *t, size_t r, size_t at)
@@ -71,16 +74,19 @@ INLINE void block_q8_0(const struct kern_tile *t, size_t block, const uint8_t *c
     for (size_t r = 0; r < rows; r++) {
         sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     }
-#pragma GCC unroll 1
+#pragma GCC unroll 4
     for (size_t k = 0; k < BLOCK; k += 2) {
         const __m128i *w = (const __m128i *)(codes + k * KERN_PANEL);
         __m256i left = _mm256_cvtepi8_epi16(_mm_load_si128(w));
         __m256i right = _mm256_cvtepi8_epi16(_mm_load_si128(w + 1));
+        if (k % 4 == 0) {
+            ask(w);
+        }
 #pragma GCC unroll 4
         for (size_t r = 0; r < rows; r++) {
             __m256i v = word_of(t, r, 2 * (block * BLOCK + k));
-            sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(v, left));
-            sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(v, right));
+            vector_add_i32(&sums[r][0], _mm256_madd_epi16(v, left));
+            vector_add_i32(&sums[r][1], _mm256_madd_epi16(v, right));
         }
     }
     __m256 left = f16_load(d), right = f16_load(d + 8);
@@ -96,9 +102,7 @@ INLINE void tile_q8_0(const struct kern_tile *t, const size_t rows)
     const struct panel_q8_0 *w = t->w;
     clear(t, rows);
     for (size_t block = 0; block < t->k / BLOCK; block += 2, w++) {
-        for (size_t at = 0; at < sizeof *w; at += 64) {
-            _mm_prefetch((const char *)w + AHEAD + at, _MM_HINT_T0);
-        }
+        ask(w->d);
         block_q8_0(t, block, w->codes[0], w->d[0], rows);
         block_q8_0(t, block + 1, w->codes[1], w->d[1], rows);
     }
@@ -127,10 +131,8 @@ INLINE void sum_halves(const struct kern_tile *t, size_t block, const uint8_t *c
 #pragma GCC unroll 4
             for (size_t r = 0; r < rows; r++) {
                 __m256i v = word_of(t, r, block * BLOCK + 8 * line + 4 * s);
-                sums[r][0] = _mm256_add_epi16(sums[r][0], _mm256_maddubs_epi16(steps[s][0], v));
-                sums[r][1] = _mm256_add_epi16(sums[r][1], _mm256_maddubs_epi16(steps[s][1], v));
-                KEEP(sums[r][0]);
-                KEEP(sums[r][1]);
+                vector_add_i16(&sums[r][0], _mm256_maddubs_epi16(steps[s][0], v));
+                vector_add_i16(&sums[r][1], _mm256_maddubs_epi16(steps[s][1], v));
             }
         }
     }
@@ -266,18 +268,19 @@ INLINE void tile_q6_k(const struct kern_tile *t, const size_t rows)
 #define TILES(name)                                                                                \
     static void name##_run(const struct kern_tile *tile)                                           \
     {                                                                                              \
-        switch (tile->rows) {                                                                      \
+        const struct kern_tile t = *tile; /* a copy, which no store to the sums can change */      \
+        switch (t.rows) {                                                                          \
         case 1:                                                                                    \
-            name(tile, 1);                                                                         \
+            name(&t, 1);                                                                           \
             break;                                                                                 \
         case 2:                                                                                    \
-            name(tile, 2);                                                                         \
+            name(&t, 2);                                                                           \
             break;                                                                                 \
         case 3:                                                                                    \
-            name(tile, 3);                                                                         \
+            name(&t, 3);                                                                           \
             break;                                                                                 \
         default:                                                                                   \
-            name(tile, ROWS);                                                                      \
+            name(&t, ROWS);                                                                        \
             break;                                                                                 \
         }                                                                                          \
     }

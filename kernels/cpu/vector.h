@@ -44,6 +44,18 @@ static inline float vector_max(__m256 v)
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
+/* *sum += v, as an instruction: of intrinsics GCC makes copies of each sum and moves between them,
+ * which costs tiles of integers a tenth to a fifth of their speed. */
+static inline __attribute__((always_inline)) void vector_add_i16(__m256i *sum, __m256i v)
+{
+    __asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v));
+}
+
+static inline __attribute__((always_inline)) void vector_add_i32(__m256i *sum, __m256i v)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(v));
+}
+
 static inline __m256 vector_abs(__m256 v)
 {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), v);
