@@ -187,6 +187,7 @@ enum memos_status memos_frames_receive(void *socket, int flags, bool with_identi
         more = zmq_msg_more(&part);
         take_part(out, &in, &part, err);
     }
+    out->received = in.frames;
     struct memos_bytes head[3];
     for (size_t i = 0; i < 3; i++) {
         head[i] = part_view(out, i);

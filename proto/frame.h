@@ -30,6 +30,7 @@ struct memos_bytes memos_protocol_frame(void);
 struct memos_frames {
     zmq_msg_t *parts;
     size_t count, capacity;
+    size_t received; /* parts that came, those included that were not kept */
     bool with_identity;
 };
 

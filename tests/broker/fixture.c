@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#define CALL_MS 60000 /* under a sanitizer, beside others, a model takes its time */
+
 static void *serve(void *self)
 {
     struct memos_error err;
@@ -46,7 +48,8 @@ void fixture_start(struct fixture *fixture, const char *settings)
         fail_msg("%s", err.text);
     }
     assert_int_equal(pthread_create(&fixture->thread, NULL, serve, fixture->broker), 0);
-    const struct memos_client_options client = {.address = broker_address(fixture->broker, 0)};
+    const struct memos_client_options client = {
+        .address = broker_address(fixture->broker, 0), .timeout_ms = CALL_MS};
     assert_int_equal(memos_client_open(&client, &fixture->owner, &err), MEMOS_OK);
 }
 
@@ -95,6 +98,7 @@ struct memos_client *fixture_client(struct fixture *fixture, const char *princip
         .address = broker_address(fixture->broker, 1),
         .server_key = server_key,
         .key_file = server_key ? path : NULL,
+        .timeout_ms = CALL_MS,
     };
     if (memos_client_open(&options, &client, &err) != MEMOS_OK) {
         fail_msg("%s", err.text);

@@ -65,6 +65,9 @@ static void handle(struct fake_request *in)
     uint64_t id = request->id;
     if (strcmp(what, "silent") == 0) {
         return;
+    } else if (strcmp(what, "many") == 0) {
+        reply_more(in, id, 200);
+        return;
     } else if (strcmp(what, "late") == 0) {
         late_id = id;
         return;
@@ -473,6 +476,44 @@ static void a_lost_connection_is_counted(void **state)
     memos_client_close(&client);
 }
 
+/* The broker goes, with many replies of `count` payload frames behind the one that was taken. */
+static void lose_many(size_t count)
+{
+    struct memos_bytes frames[12];
+    for (size_t i = 0; i < count; i++) {
+        frames[i] = memos_bytes_of("part");
+    }
+    struct memos_client *client = open_client(NULL);
+    struct call call = { .what = "many", .frames = frames, .frames_count = count };
+    struct memos_error err = { 0 };
+    uint64_t before = memos_client_losses(client);
+    assert_int_equal(do_send(client, &call), MEMOS_OK);
+    enum memos_status status = memos_client_receive(client, 5000, &call.reply, &err);
+    assert_int_equal(status, MEMOS_OK);
+    fake_broker_stop(&broker);
+    for (int i = 0; i < 500 && memos_client_losses(client) == before; i++) {
+        (void)poll(NULL, 0, 10);
+    }
+    assert_int_equal(memos_client_losses(client), before + 1);
+    while (status == MEMOS_OK) {
+        memos_message_free(&call.reply);
+        status = memos_client_receive(client, 0, &call.reply, &err);
+    }
+    assert_int_equal(status, MEMOS_DEADLINE);
+    memos_client_close(&client);
+}
+
+/* A program that is slower than the broker learns that it is gone, and is not ended by libzmq at
+ * the hundredth part; each count of parts puts that elsewhere in a message. */
+static void a_loss_behind_many_replies_is_survived(void **state)
+{
+    (void)state;
+    for (size_t count = 0; count < 12; count++) {
+        lose_many(count);
+        broker = fake_broker_start(address, NULL, NULL, handle, NULL);
+    }
+}
+
 static void no_broker_is_said_at_once(void **state)
 {
     (void)state;
@@ -643,6 +684,7 @@ int main(void)
         WITH_BROKER(a_large_reply_is_refused),
         WITH_BROKER(a_restart_is_survived),
         WITH_BROKER(a_lost_connection_is_counted),
+        WITH_BROKER(a_loss_behind_many_replies_is_survived),
         cmocka_unit_test(no_broker_is_said_at_once),
         WITH_BROKER(keys_open_the_door),
         cmocka_unit_test(options_are_checked),

@@ -233,11 +233,11 @@ static void expect_nothing(struct memos_watch *watch, int64_t timeout_ms)
     assert_null(event);
 }
 
-/* Put and take until an event comes by itself: from then on the subscription stands. Returns
- * the last sequence number. */
-static uint64_t subscribe(struct memos_watch *watch)
+/* Put and take until an event comes by itself: from then on the subscription stands. seq: the
+ * first. Returns the last sequence number. */
+static uint64_t subscribe(struct memos_watch *watch, uint64_t seq)
 {
-    for (uint64_t seq = 1; seq < 1000; seq++) {
+    for (; seq < 1000; seq++) {
         unsigned before = atomic_load(&space.log_calls);
         put("tell");
         expect(watch, seq);
@@ -287,7 +287,7 @@ static void a_gap_is_filled_at_once(void **state)
 {
     (void)state;
     struct memos_watch *watch = open_watch();
-    uint64_t seq = subscribe(watch);
+    uint64_t seq = subscribe(watch, 1);
     put("quiet");
     put("quiet");
     put("tell");
@@ -297,11 +297,42 @@ static void a_gap_is_filled_at_once(void **state)
     memos_watch_close(&watch);
 }
 
+/* Ask until the broker answers: what is sent while a connection breaks is lost. */
+static void reach_broker(void)
+{
+    enum memos_status status = MEMOS_DEADLINE;
+    for (int i = 0; i < 100 && status != MEMOS_OK; i++) {
+        Memos__Log body = MEMOS__LOG__INIT;
+        Memos__Request request = MEMOS__REQUEST__INIT;
+        struct memos_message *reply = NULL;
+        struct memos_error err = { 0 };
+        request.body_case = MEMOS__REQUEST__BODY_LOG;
+        request.log = &body;
+        request.deadline_ms = 100;
+        status = memos_client_call(client, &request, NULL, 0, &reply, &err);
+        memos_message_free(&reply);
+    }
+    assert_int_equal(status, MEMOS_OK);
+}
+
+/* A broker that comes back publishes to those who watched before. */
+static void a_restart_is_survived(void **state)
+{
+    (void)state;
+    struct memos_watch *watch = open_watch();
+    uint64_t seq = subscribe(watch, 1);
+    fake_broker_stop(&broker);
+    broker = fake_broker_start(address, events, NULL, handle, NULL);
+    reach_broker();
+    (void)subscribe(watch, seq + 1);
+    memos_watch_close(&watch);
+}
+
 static void garbage_is_an_error_and_no_more(void **state)
 {
     (void)state;
     struct memos_watch *watch = open_watch();
-    uint64_t seq = subscribe(watch);
+    uint64_t seq = subscribe(watch, 1);
     put("garbage");
     put("tell");
     int errors = 0;
@@ -371,6 +402,7 @@ int main(void)
         WITH_BROKER(every_change_comes_once_and_in_order),
         WITH_BROKER(what_is_never_published_is_found_in_the_log),
         WITH_BROKER(a_gap_is_filled_at_once),
+        WITH_BROKER(a_restart_is_survived),
         WITH_BROKER(garbage_is_an_error_and_no_more),
         WITH_BROKER(a_new_token_is_followed),
         WITH_BROKER(a_log_with_a_hole_does_not_stop_the_watch),

@@ -110,8 +110,9 @@ class Options:
         """Set the limits and the keys of a socket."""
         socket.linger = 0
         socket.sndhwm = socket.rcvhwm = QUEUE_MESSAGES_MAX
-        # A request waits where its timeout is seen, not for a broker that comes back.
-        socket.immediate = 1
+        # A request waits where its timeout is seen, not for a broker that comes back. What a
+        # broker published before it went is of use.
+        socket.immediate = int(socket.type == zmq.DEALER)
         socket.reconnect_ivl = 20
         socket.reconnect_ivl_max = 1000
         socket.maxmsgsize = FRAME_BYTES_MAX
