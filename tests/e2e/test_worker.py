@@ -157,8 +157,9 @@ class MemoryTest(workers.WorkerTest):
         """The three texts, named."""
         return pb.Memory(cubes=[pb.Ref(id=ref.id) for ref in self.refs], **more)
 
-    def told(self, captures: int = ALWAYS, **more) -> Told:
-        return say(self.wire, QUESTION, space=SPACE, memory=self.memory(captures=captures, **more))
+    def told(self, captures: int = ALWAYS, model: str = "", **more) -> Told:
+        return say(self.wire, QUESTION, space=SPACE, model=model,
+                   memory=self.memory(captures=captures, **more))
 
     def captures(self) -> list[pb.Cube]:
         answer = self.wire.ask(list=pb.List(space=SPACE, filter=pb.Filter(
@@ -363,11 +364,49 @@ class Captures(MemoryTest):
         folder = self.folder / "second"
         random_host.write_model(folder, random_host.SHAPES[self.shape], seed=5)
         self.start_worker(model=folder)
-        memory = {"space": SPACE, "model": "second"}
-        plain = say(self.wire, QUESTION, memory=self.memory(captures=NEVER), **memory)
-        told = say(self.wire, QUESTION, memory=self.memory(captures=ALWAYS), **memory)
+        plain = self.told(NEVER, model="second")
+        told = self.told(model="second")
         self.assertEqual(told.ids, plain.ids)
         self.assertFalse(AS_KV & set(told.used_as()), told.generated.receipt)
+
+    def test_a_worker_of_several_models(self) -> None:
+        """Each answers as one that has a worker to itself, and loads what is its own."""
+        folder = self.folder / "second"
+        random_host.write_model(folder, random_host.SHAPES[self.shape], seed=5)
+        self.start_worker(model=folder)
+        names = ("tiny", "second")
+        plain = {name: self.told(NEVER, model=name) for name in names}
+        self.assertNotEqual(plain["tiny"].ids, plain["second"].ids)
+        for worker in self.running:
+            self.assertEqual(worker.stop(), 0)
+        self.running = []
+        both = self.start_worker("--model", f"second={folder}")
+        [info] = [info for info in workers.infos(self.wire).workers
+                  if info.announced.name == both.name]
+        self.assertEqual([model.name for model in info.announced.models], list(names))
+        for name in names:
+            made = len(self.captures()) + 1
+            self.told(capture=True, model=name)
+            wait_for("a capture", lambda: len(self.captures()) == made)
+        self.assertEqual(both.stop(), 0)
+        both.start()
+        asked = {workers.send(self.wire, QUESTION, space=SPACE, model=name,
+                              memory=self.memory(captures=ALWAYS)): name for name in names * 4}
+        loaded = {name: 0 for name in names}
+        ids: dict[int, list[int]] = {request: [] for request in asked}
+        left = len(asked)
+        while left:
+            answer = self.wire.receive()
+            self.assertEqual(answer.status, OK, answer.reply)
+            ids[answer.reply.id] += [token.id for token in answer.reply.tokens.tokens]
+            if not answer.reply.more:
+                left -= 1
+                receipt = answer.reply.generated.receipt
+                loaded[asked[answer.reply.id]] += any(item.used_as in AS_KV
+                                                      for item in receipt.items)
+        for request, name in asked.items():
+            self.assertEqual(ids[request], plain[name].ids, name)
+        self.assertEqual(loaded, {name: 4 for name in names})
 
     def test_independent_only_when_asked(self) -> None:
         """Captures of single cubes stand for their texts anywhere, marked as what they are."""
