@@ -14,6 +14,7 @@
 #define HEARTBEAT_MS 10000
 #define KEPT_MAX 1024      /* replies to asynchronous requests that came while a call waited */
 #define CONNECT_MS_FAIR 20 /* a broker that is there has taken the connection by then */
+#define LOOK_MS 1000       /* between two looks whether one is there at all */
 
 struct memos_message {
     struct memos_message *next; /* in the client's list of kept replies */
@@ -394,16 +395,20 @@ static int64_t deadline_of(const struct memos_client *client, int64_t ms)
     return us;
 }
 
-/* Wait until the socket is readable (ZMQ_POLLIN) or writable (ZMQ_POLLOUT); false past the
- * deadline. */
-static bool poll_until(struct memos_client *client, short events, int64_t deadline_us)
+/* Wait until the socket is readable (ZMQ_POLLIN) or writable (ZMQ_POLLOUT), or, with_losses, there
+ * is word of the connection; false past the deadline. */
+static bool poll_until(
+    struct memos_client *client, short events, bool with_losses, int64_t deadline_us)
 {
-    zmq_pollitem_t item = { .socket = client->socket, .events = events };
+    zmq_pollitem_t items[] = {
+        { .socket = client->socket, .events = events },
+        { .socket = client->monitor, .events = ZMQ_POLLIN },
+    };
     for (;;) {
         int64_t left_us = deadline_us == INT64_MAX ? INT64_MAX : deadline_us - now_us(client);
         int64_t left_ms = left_us <= 0 ? 0 : left_us / 1000 + (left_us % 1000 != 0);
         left_ms = left_ms > 60000 ? 60000 : left_ms;
-        int ready = zmq_poll(&item, 1, (long)left_ms);
+        int ready = zmq_poll(items, with_losses && client->monitor ? 2 : 1, (long)left_ms);
         if (ready > 0) {
             return true;
         } else if (left_us <= 0 || (ready < 0 && zmq_errno() != EINTR)) {
@@ -412,16 +417,22 @@ static bool poll_until(struct memos_client *client, short events, int64_t deadli
     }
 }
 
-/* The next message, whatever it answers. DEADLINE when none came. */
-static enum memos_status receive_until(struct memos_client *client, int64_t deadline_us,
-    struct memos_message **out, struct memos_error *err)
+/* The next message, whatever it answers. DEADLINE when none came, or will: the connection was lost
+ * more often than `losses` (NULL: who waits looks himself). */
+static enum memos_status receive_until(struct memos_client *client, const uint64_t *losses,
+    int64_t deadline_us, struct memos_message **out, struct memos_error *err)
 {
     for (;;) {
         enum memos_status status = receive_now(client, out, err);
         if (status != MEMOS_BUSY) {
             return status;
         }
-        if (!poll_until(client, ZMQ_POLLIN, deadline_us)) {
+        if (losses && memos_client_losses(client) != *losses) {
+            return memos_fail(err, MEMOS_DEADLINE,
+                "the connection to %s was lost before it answered; it may have been done",
+                client->address);
+        }
+        if (!poll_until(client, ZMQ_POLLIN, losses != NULL, deadline_us)) {
             return memos_fail(err, MEMOS_DEADLINE, "no reply from %s in time", client->address);
         }
     }
@@ -433,19 +444,20 @@ static enum memos_status receive_until(struct memos_client *client, int64_t dead
 static enum memos_status wait_writable(
     struct memos_client *client, int64_t deadline_us, struct memos_error *err)
 {
-    int64_t fair_us = deadline_of(client, CONNECT_MS_FAIR);
-    if (poll_until(client, ZMQ_POLLOUT, fair_us < deadline_us ? fair_us : deadline_us)) {
-        return MEMOS_OK;
+    int64_t look_us = deadline_of(client, CONNECT_MS_FAIR);
+    while (!poll_until(client, ZMQ_POLLOUT, false, look_us < deadline_us ? look_us : deadline_us)) {
+        enum memos_status status = memos_address_probe(client->address, err);
+        if (status != MEMOS_OK) {
+            return status;
+        }
+        if (now_us(client) >= deadline_us) {
+            return memos_fail(err, MEMOS_UNAVAILABLE, "no broker takes requests at %s%s",
+                client->address,
+                client->server_key[0] ? ", or it does not know this key (memosctl key allow)" : "");
+        }
+        look_us = deadline_of(client, LOOK_MS);
     }
-    enum memos_status status = memos_address_probe(client->address, err);
-    if (status != MEMOS_OK) {
-        return status;
-    }
-    if (poll_until(client, ZMQ_POLLOUT, deadline_us)) {
-        return MEMOS_OK;
-    }
-    return memos_fail(err, MEMOS_UNAVAILABLE, "no broker takes requests at %s%s", client->address,
-        client->server_key[0] ? ", or it does not know this key (memosctl key allow)" : "");
+    return MEMOS_OK;
 }
 
 static enum memos_status build(const Memos__Request *request, const struct memos_bytes *payloads,
@@ -526,7 +538,7 @@ enum memos_status memos_client_receive(struct memos_client *client, int64_t time
         client->kept_count--;
     }
     while (!message) {
-        enum memos_status status = receive_until(client, deadline_us, &message, err);
+        enum memos_status status = receive_until(client, NULL, deadline_us, &message, err);
         if (status != MEMOS_OK) {
             return status;
         }
@@ -579,9 +591,11 @@ static enum memos_status status_of_reply(const struct memos_client *client,
 static enum memos_status await_reply(struct memos_client *client, uint64_t id, int64_t wait_ms,
     int64_t deadline_us, struct memos_message **out_reply, struct memos_error *err)
 {
+    /* A loss that is told only now may be of the connection before, so that it is no reason. */
+    const uint64_t losses = memos_client_losses(client);
     for (;;) {
         struct memos_message *message = NULL;
-        enum memos_status status = receive_until(client, deadline_us, &message, err);
+        enum memos_status status = receive_until(client, &losses, deadline_us, &message, err);
         if (status != MEMOS_OK) {
             return status;
         }
@@ -616,6 +630,7 @@ enum memos_status memos_client_call(struct memos_client *client, Memos__Request 
     int64_t wait_ms = deadline_given_ms ? deadline_given_ms : client->timeout_ms;
     int64_t deadline_us = deadline_of(client, wait_ms);
     *out_reply = NULL;
+    (void)memos_client_losses(client); /* from now on they are counted */
     client->last_id += 2;
     request->id = client->last_id + 1;
     request->deadline_ms = (uint32_t)wait_ms;

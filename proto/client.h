@@ -64,7 +64,8 @@ void memos_client_close(struct memos_client **client);
 
 /* Send a request and wait for its (last) reply; replies with `more` on the way go to
  * memos_client_on_more's function, or are dropped. request->id is set by the client. On a status
- * other than OK *out_reply is still given when a reply came (free it). */
+ * other than OK *out_reply is still given when a reply came (free it). DEADLINE: also when the
+ * connection is lost behind the request; it may have been done. */
 MEMOS_MUST_USE enum memos_status memos_client_call(struct memos_client *client,
     Memos__Request *request, const struct memos_bytes *frames, size_t frames_count,
     struct memos_message **out_reply, struct memos_error *err);

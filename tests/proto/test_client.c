@@ -7,6 +7,7 @@
 #include "tests/proto/temp.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -476,6 +477,36 @@ static void a_lost_connection_is_counted(void **state)
     memos_client_close(&client);
 }
 
+static void *stop_soon(void *unused)
+{
+    (void)unused;
+    (void)poll(NULL, 0, 100);
+    fake_broker_stop(&broker);
+    return NULL;
+}
+
+/* Nobody waits the whole timeout for a broker that is gone. */
+static void a_call_ends_with_its_connection(void **state)
+{
+    (void)state;
+    struct memos_clock clock = memos_clock_system();
+    struct memos_client *client = open_client(NULL);
+    struct call call = { .what = "silent", .deadline_ms = 60000 };
+    pthread_t stopper;
+    expect_echo(client);
+    int64_t before_us = clock.mono_us(NULL);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_soon, NULL), 0);
+    assert_int_equal(do_call(client, &call), MEMOS_DEADLINE);
+    assert_int_equal(pthread_join(stopper, NULL), 0);
+    assert_true(clock.mono_us(NULL) - before_us < 30000000);
+    assert_non_null(strstr(call.err.text, "may have been done"));
+    assert_null(call.reply);
+    /* and the next is not blamed for it */
+    broker = fake_broker_start(address, NULL, NULL, handle, NULL);
+    expect_echo(client);
+    memos_client_close(&client);
+}
+
 /* The broker goes, with many replies of `count` payload frames behind the one that was taken. */
 static void lose_many(size_t count)
 {
@@ -684,6 +715,7 @@ int main(void)
         WITH_BROKER(a_large_reply_is_refused),
         WITH_BROKER(a_restart_is_survived),
         WITH_BROKER(a_lost_connection_is_counted),
+        WITH_BROKER(a_call_ends_with_its_connection),
         WITH_BROKER(a_loss_behind_many_replies_is_survived),
         cmocka_unit_test(no_broker_is_said_at_once),
         WITH_BROKER(keys_open_the_door),
