@@ -36,6 +36,8 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
                 held.reply(verify_result=pb.VerifyResult(what=held.body.space))
             self.held.clear()
             request.reply(stats_result=pb.StatsResult())
+        elif request.kind == "generate":
+            request.reply(more=True, tokens=pb.Tokens(text="half"))
         elif request.body.space == "garbage":
             request.raw(PROTOCOL, b"\xff\xff")
         elif request.body.space == "refused":
@@ -91,6 +93,23 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
         await client.close()
         with self.assertRaises(memos.Unavailable):
             await call
+
+    async def test_what_waits_ends_with_its_connection(self):
+        address = f"ipc://{self.folder.name}/lost.sock"
+        async with memos.AsyncClient(address, timeout=60) as client:
+            broker = FakeBroker(address, self.handle)
+            calls = [asyncio.ensure_future(client.verify("late")) for _ in range(3)]
+            answer = client.generate("Once", timeout=60)
+            self.assertEqual(await answer.__anext__(), "half")
+            calls.append(asyncio.ensure_future(answer.result()))
+            while len(self.kinds) < 4:
+                await asyncio.wait(calls, timeout=0.01)
+            await asyncio.to_thread(broker.close)
+            for call in calls:
+                with self.assertRaisesRegex(memos.Deadline, "may have been done"):
+                    await asyncio.wait_for(call, 30)
+            with FakeBroker(address, self.handle):
+                await asyncio.wait_for(client.stats(), 30)
 
     async def test_no_broker_is_said_at_once(self):
         async with memos.AsyncClient(f"ipc://{self.folder.name}/none", timeout=60) as client:

@@ -1,9 +1,11 @@
 """If this failed, a Python program could take another request's answer for its own, lose a part
 of what it read, or get something else than an exception from a broken broker."""
+import contextlib
 import datetime
 import os
 import stat
 import tempfile
+import threading
 import time
 import unittest
 import uuid
@@ -472,6 +474,49 @@ class Trouble(Case):
         with memos.Client("tcp://127.0.0.1:1", timeout=0.05) as client:
             with self.assertRaises(memos.Unavailable):
                 client.verify("s")
+
+
+class Losses(unittest.TestCase):
+    """A broker that goes while somebody waits for it: nobody waits on."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.address = f"ipc://{self.folder.name}/b.sock"
+        self.client = memos.Client(self.address, timeout=60)
+        self.addCleanup(self.client.close)
+        self.begin = time.monotonic()
+
+    def handle(self, request):
+        if request.kind == "generate":
+            request.reply(more=True, tokens=pb.Tokens(text="half"))
+        elif request.body.space == "good":
+            request.reply(verify_result=pb.VerifyResult(what="right"))
+
+    @contextlib.contextmanager
+    def lost(self):
+        """What is done inside ends because the broker goes."""
+        broker = FakeBroker(self.address, self.handle)
+        self.assertEqual(self.client.verify("good").what, "right")
+        going = threading.Timer(0.1, broker.close)
+        going.start()
+        with self.assertRaisesRegex(memos.Deadline, "may have been done"):
+            yield
+        going.join()
+        self.assertLess(time.monotonic() - self.begin, 30)
+
+    def test_a_call_ends_with_its_connection(self):
+        with self.lost():
+            self.client.verify("silent")
+        with FakeBroker(self.address, self.handle):
+            self.assertEqual(self.client.verify("good").what, "right")
+
+    def test_an_answer_ends_with_its_connection(self):
+        said = []
+        with self.lost(), self.client.generate("Once", timeout=60) as answer:
+            for piece in answer:
+                said.append(piece)
+        self.assertEqual(said, ["half"])
 
 
 class Connections(unittest.TestCase):

@@ -6,6 +6,7 @@ knows no socket, so that the synchronous and the asynchronous client drive the s
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Callable, Generator, List, NamedTuple, Optional, Sequence, TypeVar, Union
 
@@ -21,6 +22,7 @@ QUEUE_MESSAGES_MAX = 1000
 FRAME_BYTES_MAX = 1 << 30
 HEARTBEAT_MS = 10_000
 CONNECT_FAIR = 0.02  # seconds in which a broker that is there has taken the connection
+LOOK = 1.0  # seconds between two looks whether one is there at all
 
 
 class Answer(NamedTuple):
@@ -87,6 +89,35 @@ def check(answer: Answer) -> Answer:
     return answer
 
 
+def milliseconds_to(deadline: float) -> int:
+    """How long to wait for a time of time.monotonic()."""
+    return int(max(0.0, deadline - time.monotonic()) * 1000) + 1
+
+
+class Losses:
+    """How often the connection of a socket was lost. What was asked over it before is not answered
+    any more, although the socket connects again by itself."""
+
+    def __init__(self, socket: Any):
+        self._socket = socket
+        self.monitor: Any = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._count = 0
+
+    def count(self) -> int:
+        """Until now."""
+        while True:
+            try:
+                self.monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return self._count
+            self._count += 1
+
+    def close(self) -> None:
+        """Before the socket is closed."""
+        self._socket.disable_monitor()
+        self.monitor.close(linger=0)
+
+
 class Options:
     """Where to connect, and as whom. Arguments that are None come from the environment."""
 
@@ -122,6 +153,11 @@ class Options:
         if self.server_key and self.pair:
             socket.curve_serverkey = self.server_key
             socket.curve_publickey, socket.curve_secretkey = self.pair
+
+    def lost(self) -> str:
+        """What to say when the connection went behind a request."""
+        return (f"the connection to {self.address} was lost before it answered; "
+                "it may have been done")
 
     def no_broker(self) -> str:
         """What to say when no connection came about."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Union
 
 import zmq
 
@@ -29,19 +29,32 @@ class _Pump:
     the news: so every use is followed by a turn, which looks at everything there is.
     """
 
-    def __init__(self, socket: Any, take: Callable[[List[bytes]], None]):
+    def __init__(self, socket: Any, take: Callable[[List[bytes]], None],
+                 lose: Callable[[], None]):
         self._socket = socket
-        self._take = take
+        self._take, self._lose = take, lose
+        self._losses, self._lost = _wire.Losses(socket), 0
         self._loop = asyncio.get_running_loop()
         self._writable = asyncio.Event()
         self._descriptor = socket.FD
+        self._monitor_descriptor = self._losses.monitor.FD
         self._loop.add_reader(self._descriptor, self._turn)
+        self._loop.add_reader(self._monitor_descriptor, self.look)
         self._loop.call_soon(self._turn)
 
     def close(self) -> None:
         """Close the socket. What was not received is lost."""
         self._loop.remove_reader(self._descriptor)
+        self._loop.remove_reader(self._monitor_descriptor)
+        self._losses.close()
         self._socket.close()
+
+    def look(self) -> None:
+        """Tell when the connection was lost."""
+        before, self._lost = self._lost, self._losses.count()
+        if self._lost != before:
+            self._turn()  # what came before it is taken
+            self._lose()
 
     def send_now(self, parts: List[bytes]) -> bool:
         """Send, when it can be done at once."""
@@ -93,6 +106,7 @@ class AsyncClient(Api):
         self._options = _wire.Options(address, server_key, key_file, timeout)
         self._last_id = 0
         self._waiting: Dict[int, asyncio.Queue[Any]] = {}
+        self._sent: Set[int] = set()  # those of them that went over the connection there is
         self._pump: Optional[_Pump] = None
 
     async def __aenter__(self) -> AsyncClient:
@@ -158,17 +172,19 @@ class AsyncClient(Api):
         answers: asyncio.Queue[Any] = asyncio.Queue()
         request_id = self._listen(answers)
         try:
-            await self._send(pump, _wire.pack(call, request_id, self._options.timeout))
+            await self._send(pump, request_id,
+                             _wire.pack(call, request_id, self._options.timeout))
             return await self._await_answer(call, answers)
         except asyncio.CancelledError:
             self._cancel(request_id)
             raise
         finally:
-            del self._waiting[request_id]
+            self._unlisten(request_id)
 
     def _open_pump(self) -> _Pump:
         if self._pump is None:
-            self._pump = _Pump(self._open_socket(zmq.DEALER, self._options.address), self._take)
+            self._pump = _Pump(self._open_socket(zmq.DEALER, self._options.address), self._take,
+                               self._lose)
         return self._pump
 
     def _listen(self, answers: asyncio.Queue[Any]) -> int:
@@ -177,12 +193,20 @@ class AsyncClient(Api):
         self._waiting[self._last_id] = answers
         return self._last_id
 
-    async def _send(self, pump: _Pump, parts: List[bytes]) -> None:
-        if await pump.send(parts, _wire.CONNECT_FAIR):
-            return
-        _address.probe(self.address)
-        if not await pump.send(parts, self._options.timeout):
-            raise Unavailable(self._options.no_broker())
+    def _unlisten(self, request_id: int) -> None:
+        self._waiting.pop(request_id, None)
+        self._sent.discard(request_id)
+
+    async def _send(self, pump: _Pump, request_id: int, parts: List[bytes]) -> None:
+        deadline = time.monotonic() + self._options.timeout
+        wait = _wire.CONNECT_FAIR
+        while not await pump.send(parts, wait):
+            _address.probe(self.address)
+            wait = min(_wire.LOOK, deadline - time.monotonic())
+            if wait <= 0:
+                raise Unavailable(self._options.no_broker())
+        pump.look()  # what is told only now was the connection before
+        self._sent.add(request_id)
 
     async def _await_answer(self, call: Call, answers: asyncio.Queue[Any]) -> Answer:
         timeout = self._options.timeout
@@ -216,6 +240,11 @@ class AsyncClient(Api):
                 error_of(answer.reply.status, answer.reply.message, answer.reply.hint))
         elif answer.reply.id in self._waiting:
             self._waiting[answer.reply.id].put_nowait(answer)
+
+    def _lose(self) -> None:
+        for request_id in self._sent:
+            self._waiting[request_id].put_nowait(Deadline(self._options.lost()))
+        self._sent.clear()
 
     def _tell_all(self, error: Error) -> None:
         for answers in self._waiting.values():
@@ -271,7 +300,7 @@ class AsyncGeneration:
 
     def _end(self) -> None:
         self._over = True
-        self._client._waiting.pop(self._id, None)
+        self._client._unlisten(self._id)
 
     async def _begin(self) -> None:
         if self._id or self._over:
@@ -279,7 +308,7 @@ class AsyncGeneration:
         client = self._client
         self._id = client._listen(self._answers)
         try:
-            await client._send(client._open_pump(),
+            await client._send(client._open_pump(), self._id,
                                _wire.pack(self._call, self._id, self._timeout))
         except BaseException:
             self._end()

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence, Union
+from typing import Any, Iterator, List, Optional, Sequence, Union
 
 import zmq
 
@@ -32,6 +32,7 @@ class Client(Api):
         self._options = _wire.Options(address, server_key, key_file, timeout)
         self._last_id = 0
         self._socket = self._open_socket(zmq.DEALER, self._options.address)
+        self._losses = _wire.Losses(self._socket)
 
     def __enter__(self) -> Client:
         return self
@@ -46,7 +47,9 @@ class Client(Api):
 
     def close(self) -> None:
         """Give the connection up."""
-        self._socket.close()
+        if not self._socket.closed:
+            self._losses.close()
+            self._socket.close()
 
     def watch(self, space: str) -> Watch:
         """The changes of a space from now on: iterate over it, or call its `next`."""
@@ -96,10 +99,9 @@ class Client(Api):
         deadline = time.monotonic() + timeout
         self._last_id += 1
         request_id = self._last_id
-        self._wait_writable(deadline)
-        self._socket.send_multipart(_wire.pack(call, request_id, timeout))
+        losses = self._send(_wire.pack(call, request_id, timeout), deadline)
         while True:
-            if not self._poll(zmq.POLLIN, deadline):
+            if not self._await_message(losses, deadline):
                 raise Deadline(f"no reply from {self.address} within {timeout:g} s")
             answer = _wire.unpack(self._socket.recv_multipart())
             if answer.reply.id == 0 and answer.reply.status != 0:
@@ -112,17 +114,27 @@ class Client(Api):
                 call.on_more(answer)
             deadline = time.monotonic() + timeout
 
-    def _wait_writable(self, deadline: float) -> None:
-        fair = min(deadline, time.monotonic() + _wire.CONNECT_FAIR)
-        if self._poll(zmq.POLLOUT, fair):
-            return
-        _address.probe(self.address)
-        if not self._poll(zmq.POLLOUT, deadline):
-            raise Unavailable(self._options.no_broker())
+    def _send(self, parts: List[bytes], deadline: float) -> int:
+        """Send once there is a connection; returns how many were lost before this one."""
+        look = time.monotonic() + _wire.CONNECT_FAIR
+        while not self._socket.poll(_wire.milliseconds_to(min(deadline, look)), zmq.POLLOUT):
+            _address.probe(self.address)
+            if time.monotonic() >= deadline:
+                raise Unavailable(self._options.no_broker())
+            look = time.monotonic() + _wire.LOOK
+        self._socket.send_multipart(parts)
+        return self._losses.count()
 
-    def _poll(self, events: int, deadline: float) -> bool:
-        left = max(0.0, deadline - time.monotonic())
-        return bool(self._socket.poll(int(left * 1000) + 1, events))
+    def _await_message(self, losses: int, deadline: float) -> bool:
+        """Wait until one is there; false past the deadline."""
+        while not self._socket.EVENTS & zmq.POLLIN:
+            if self._losses.count() != losses:
+                raise Deadline(self._options.lost())
+            if time.monotonic() >= deadline:
+                return False
+            zmq.zmq_poll([(self._socket, zmq.POLLIN), (self._losses.monitor, zmq.POLLIN)],
+                         _wire.milliseconds_to(deadline))
+        return True
 
 
 class Generation:
@@ -134,8 +146,8 @@ class Generation:
         client._last_id += 1
         self._id = client._last_id
         self._over = False
-        client._wait_writable(time.monotonic() + client._options.timeout)
-        client._socket.send_multipart(_wire.pack(call, self._id, timeout))
+        self._losses = client._send(_wire.pack(call, self._id, timeout),
+                                    time.monotonic() + client._options.timeout)
 
     def __enter__(self) -> Generation:
         return self
@@ -172,13 +184,16 @@ class Generation:
             self._over = True
             self._client._last_id += 1
             cancel = Call("cancel", pb.Cancel(request_id=self._id))
-            self._client._socket.send_multipart(
-                _wire.pack(cancel, self._client._last_id, self._client._options.timeout))
+            parts = _wire.pack(cancel, self._client._last_id, self._client._options.timeout)
+            try:
+                self._client._socket.send_multipart(parts, zmq.NOBLOCK)
+            except zmq.Again:
+                pass  # there is no connection: the broker has cancelled it already
 
     def _next_answer(self) -> Answer:
         client = self._client
         deadline = time.monotonic() + self._timeout
-        while client._poll(zmq.POLLIN, deadline):
+        while client._await_message(self._losses, deadline):
             answer = _wire.unpack(client._socket.recv_multipart())
             if answer.reply.id == self._id or (answer.reply.id == 0 and answer.reply.status != 0):
                 return answer
