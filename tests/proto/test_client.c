@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 static char address[300];
 static struct fake_broker *broker;
 static uint64_t late_id; /* Sync: of the broker's thread alone */
+static atomic_bool is_silent; /* it has a request that it will not answer */
 
 /* ---- what the broker does with a request: the space's name says it ---- */
 
@@ -65,6 +67,7 @@ static void handle(struct fake_request *in)
     const char *what = request->log->space;
     uint64_t id = request->id;
     if (strcmp(what, "silent") == 0) {
+        atomic_store(&is_silent, true);
         return;
     } else if (strcmp(what, "many") == 0) {
         reply_more(in, id, 200);
@@ -477,10 +480,12 @@ static void a_lost_connection_is_counted(void **state)
     memos_client_close(&client);
 }
 
-static void *stop_soon(void *unused)
+static void *stop_when_silent(void *unused)
 {
     (void)unused;
-    (void)poll(NULL, 0, 100);
+    while (!atomic_load(&is_silent)) {
+        (void)poll(NULL, 0, 1);
+    }
     fake_broker_stop(&broker);
     return NULL;
 }
@@ -494,8 +499,9 @@ static void a_call_ends_with_its_connection(void **state)
     struct call call = { .what = "silent", .deadline_ms = 60000 };
     pthread_t stopper;
     expect_echo(client);
+    atomic_store(&is_silent, false);
     int64_t before_us = clock.mono_us(NULL);
-    assert_int_equal(pthread_create(&stopper, NULL, stop_soon, NULL), 0);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_when_silent, NULL), 0);
     assert_int_equal(do_call(client, &call), MEMOS_DEADLINE);
     assert_int_equal(pthread_join(stopper, NULL), 0);
     assert_true(clock.mono_us(NULL) - before_us < 30000000);

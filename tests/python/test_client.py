@@ -486,19 +486,22 @@ class Losses(unittest.TestCase):
         self.client = memos.Client(self.address, timeout=60)
         self.addCleanup(self.client.close)
         self.begin = time.monotonic()
+        self.asked = threading.Event()
 
     def handle(self, request):
-        if request.kind == "generate":
-            request.reply(more=True, tokens=pb.Tokens(text="half"))
-        elif request.body.space == "good":
+        if request.kind == "verify" and request.body.space == "good":
             request.reply(verify_result=pb.VerifyResult(what="right"))
+        elif request.kind == "verify":
+            self.asked.set()
+        else:
+            request.reply(more=True, tokens=pb.Tokens(text="half"))
 
     @contextlib.contextmanager
     def lost(self):
         """What is done inside ends because the broker goes."""
         broker = FakeBroker(self.address, self.handle)
         self.assertEqual(self.client.verify("good").what, "right")
-        going = threading.Timer(0.1, broker.close)
+        going = threading.Thread(target=lambda: self.asked.wait() and broker.close())
         going.start()
         with self.assertRaisesRegex(memos.Deadline, "may have been done"):
             yield
@@ -516,6 +519,7 @@ class Losses(unittest.TestCase):
         with self.lost(), self.client.generate("Once", timeout=60) as answer:
             for piece in answer:
                 said.append(piece)
+                self.asked.set()
         self.assertEqual(said, ["half"])
 
 
