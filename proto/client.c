@@ -38,8 +38,9 @@ struct memos_client {
     void *on_more_self;
     struct memos_message *kept, **kept_tail;
     size_t kept_count;
-    void *monitor; /* tells when the connection is lost; NULL until somebody asks */
+    void *monitor; /* tells of the connection; NULL until somebody asks */
     uint64_t losses;
+    bool is_lost; /* and was not made again yet */
     size_t parts, parts_last; /* received since nothing was there, and of the last message */
 };
 
@@ -265,9 +266,10 @@ static bool watch_connection(struct memos_client *client)
     if (client->monitor) {
         return true;
     }
+    enum { EVENTS = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED };
     void *monitor = zmq_socket(client->context, ZMQ_PAIR);
-    if (monitor && zmq_socket_monitor(client->socket, name, ZMQ_EVENT_DISCONNECTED) == 0 &&
-        zmq_connect(monitor, name) == 0) {
+    if (monitor && set_int(monitor, ZMQ_RCVHWM, 0, NULL) == MEMOS_OK &&
+        zmq_socket_monitor(client->socket, name, EVENTS) == 0 && zmq_connect(monitor, name) == 0) {
         client->monitor = monitor;
         return true;
     }
@@ -278,15 +280,22 @@ static bool watch_connection(struct memos_client *client)
     return false;
 }
 
+/* Take what there is to hear of the connection: of an event's two parts the first begins with its
+ * number, the second is the address. */
 uint64_t memos_client_losses(struct memos_client *client)
 {
-    char part[512]; /* an event is two: its number, the address */
+    char part[512];
+    uint16_t event;
     int more = 0;
     size_t size = sizeof more;
     while (watch_connection(client) &&
            zmq_recv(client->monitor, part, sizeof part, ZMQ_DONTWAIT) >= 0) {
         (void)zmq_getsockopt(client->monitor, ZMQ_RCVMORE, &more, &size);
-        client->losses += !more;
+        if (more) {
+            memcpy(&event, part, sizeof event);
+            client->is_lost = event == ZMQ_EVENT_DISCONNECTED;
+            client->losses += client->is_lost;
+        }
     }
     return client->losses;
 }
@@ -395,20 +404,15 @@ static int64_t deadline_of(const struct memos_client *client, int64_t ms)
     return us;
 }
 
-/* Wait until the socket is readable (ZMQ_POLLIN) or writable (ZMQ_POLLOUT), or, with_losses, there
- * is word of the connection; false past the deadline. */
+/* Wait for one of the items; false past the deadline. */
 static bool poll_until(
-    struct memos_client *client, short events, bool with_losses, int64_t deadline_us)
+    struct memos_client *client, zmq_pollitem_t *items, int count, int64_t deadline_us)
 {
-    zmq_pollitem_t items[] = {
-        { .socket = client->socket, .events = events },
-        { .socket = client->monitor, .events = ZMQ_POLLIN },
-    };
     for (;;) {
         int64_t left_us = deadline_us == INT64_MAX ? INT64_MAX : deadline_us - now_us(client);
         int64_t left_ms = left_us <= 0 ? 0 : left_us / 1000 + (left_us % 1000 != 0);
         left_ms = left_ms > 60000 ? 60000 : left_ms;
-        int ready = zmq_poll(items, with_losses && client->monitor ? 2 : 1, (long)left_ms);
+        int ready = zmq_poll(items, count, (long)left_ms);
         if (ready > 0) {
             return true;
         } else if (left_us <= 0 || (ready < 0 && zmq_errno() != EINTR)) {
@@ -417,8 +421,33 @@ static bool poll_until(
     }
 }
 
-/* The next message, whatever it answers. DEADLINE when none came, or will: the connection was lost
- * more often than `losses` (NULL: who waits looks himself). */
+/* Wait for a message or, with_losses, for word of the connection. */
+static bool poll_readable(struct memos_client *client, bool with_losses, int64_t deadline_us)
+{
+    zmq_pollitem_t items[] = {
+        { .socket = client->socket, .events = ZMQ_POLLIN },
+        { .socket = client->monitor, .events = ZMQ_POLLIN },
+    };
+    return poll_until(client, items, with_losses && client->monitor ? 2 : 1, deadline_us);
+}
+
+/* Wait until a request can go out, after a loss by the connection after it: what the socket takes
+ * before it knows of the loss itself is lost too. */
+static bool poll_writable(struct memos_client *client, int64_t deadline_us)
+{
+    zmq_pollitem_t socket = { .socket = client->socket, .events = ZMQ_POLLOUT };
+    zmq_pollitem_t monitor = { .socket = client->monitor, .events = ZMQ_POLLIN };
+    while (client->is_lost) {
+        if (!poll_until(client, &monitor, 1, deadline_us)) {
+            return false;
+        }
+        (void)memos_client_losses(client);
+    }
+    return poll_until(client, &socket, 1, deadline_us);
+}
+
+/* The next message, whatever it answers. DEADLINE when none came, or will: the connection is lost,
+ * or was more often than `losses` (NULL: who waits looks himself). */
 static enum memos_status receive_until(struct memos_client *client, const uint64_t *losses,
     int64_t deadline_us, struct memos_message **out, struct memos_error *err)
 {
@@ -427,12 +456,12 @@ static enum memos_status receive_until(struct memos_client *client, const uint64
         if (status != MEMOS_BUSY) {
             return status;
         }
-        if (losses && memos_client_losses(client) != *losses) {
+        if (losses && (memos_client_losses(client) != *losses || client->is_lost)) {
             return memos_fail(err, MEMOS_DEADLINE,
                 "the connection to %s was lost before it answered; it may have been done",
                 client->address);
         }
-        if (!poll_until(client, ZMQ_POLLIN, losses != NULL, deadline_us)) {
+        if (!poll_readable(client, losses != NULL, deadline_us)) {
             return memos_fail(err, MEMOS_DEADLINE, "no reply from %s in time", client->address);
         }
     }
@@ -445,7 +474,7 @@ static enum memos_status wait_writable(
     struct memos_client *client, int64_t deadline_us, struct memos_error *err)
 {
     int64_t look_us = deadline_of(client, CONNECT_MS_FAIR);
-    while (!poll_until(client, ZMQ_POLLOUT, false, look_us < deadline_us ? look_us : deadline_us)) {
+    while (!poll_writable(client, look_us < deadline_us ? look_us : deadline_us)) {
         enum memos_status status = memos_address_probe(client->address, err);
         if (status != MEMOS_OK) {
             return status;
@@ -483,7 +512,9 @@ static enum memos_status send_request(struct memos_client *client, const Memos__
 {
     struct memos_frames frames;
     enum memos_status status = build(request, payloads, payloads_count, &frames, err);
-    if (status == MEMOS_OK) {
+    if (status == MEMOS_OK && client->is_lost) {
+        status = memos_fail(err, MEMOS_BUSY, "the connection is being made again");
+    } else if (status == MEMOS_OK) {
         status = memos_frames_send(client->socket, ZMQ_DONTWAIT, &frames, err);
     }
     if (status == MEMOS_BUSY && deadline_us == 0 && !client->connected) {
@@ -504,6 +535,9 @@ enum memos_status memos_client_send(struct memos_client *client, Memos__Request 
     const struct memos_bytes *frames, size_t frames_count, uint64_t *out_id,
     struct memos_error *err)
 {
+    if (client->monitor) {
+        (void)memos_client_losses(client);
+    }
     client->last_id += 2;
     request->id = client->last_id;
     enum memos_status status = send_request(client, request, frames, frames_count, 0, err);
@@ -591,7 +625,7 @@ static enum memos_status status_of_reply(const struct memos_client *client,
 static enum memos_status await_reply(struct memos_client *client, uint64_t id, int64_t wait_ms,
     int64_t deadline_us, struct memos_message **out_reply, struct memos_error *err)
 {
-    /* A loss that is told only now may be of the connection before, so that it is no reason. */
+    /* One that was made again since the request was sent may have been the one before it. */
     const uint64_t losses = memos_client_losses(client);
     for (;;) {
         struct memos_message *message = NULL;

@@ -6,6 +6,7 @@ knows no socket, so that the synchronous and the asynchronous client drive the s
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Generator, List, NamedTuple, Optional, Sequence, TypeVar, Union
@@ -96,21 +97,31 @@ def milliseconds_to(deadline: float) -> int:
 
 class Losses:
     """How often the connection of a socket was lost. What was asked over it before is not answered
-    any more, although the socket connects again by itself."""
+    any more, although the socket connects again by itself; and what is sent before it has is lost
+    too."""
 
     def __init__(self, socket: Any):
         self._socket = socket
-        self.monitor: Any = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.monitor: Any = socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._count = 0
+        self._is_lost = False
 
     def count(self) -> int:
         """Until now."""
         while True:
             try:
-                self.monitor.recv_multipart(zmq.NOBLOCK)
+                parts = self.monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return self._count
-            self._count += 1
+            # the first part begins with the number of the event
+            self._is_lost = int.from_bytes(parts[0][:2], sys.byteorder) == zmq.EVENT_DISCONNECTED
+            self._count += self._is_lost
+
+    def is_lost(self) -> bool:
+        """It was, and was not made again yet."""
+        self.count()
+        return self._is_lost
 
     def close(self) -> None:
         """Before the socket is closed."""

@@ -33,7 +33,8 @@ class _Pump:
                  lose: Callable[[], None]):
         self._socket = socket
         self._take, self._lose = take, lose
-        self._losses, self._lost = _wire.Losses(socket), 0
+        self._losses, self._count = _wire.Losses(socket), 0
+        self.is_lost = False  # the connection, and was not made again yet
         self._loop = asyncio.get_running_loop()
         self._writable = asyncio.Event()
         self._descriptor = socket.FD
@@ -51,14 +52,20 @@ class _Pump:
 
     def look(self) -> None:
         """Tell when the connection was lost."""
-        before, self._lost = self._lost, self._losses.count()
-        if self._lost != before:
+        before, self._count = self._count, self._losses.count()
+        was_lost, self.is_lost = self.is_lost, self._losses.is_lost()
+        if self._count != before:
             self._turn()  # what came before it is taken
             self._lose()
+        if was_lost and not self.is_lost:
+            self._loop.call_soon(self._turn)
 
     def send_now(self, parts: List[bytes]) -> bool:
         """Send, when it can be done at once."""
+        self.look()
         try:
+            if self.is_lost:  # what the socket takes before it knows is lost too
+                raise zmq.Again
             self._socket.send_multipart(parts, zmq.NOBLOCK)
         except zmq.Again:
             self._writable.clear()
@@ -89,7 +96,7 @@ class _Pump:
         events = self._socket.EVENTS  # this too may take the news of a message
         if events & zmq.POLLIN:
             self._loop.call_soon(self._turn)
-        if events & zmq.POLLOUT:
+        if events & zmq.POLLOUT and not self.is_lost:
             self._writable.set()
 
 
@@ -205,8 +212,10 @@ class AsyncClient(Api):
             wait = min(_wire.LOOK, deadline - time.monotonic())
             if wait <= 0:
                 raise Unavailable(self._options.no_broker())
-        pump.look()  # what is told only now was the connection before
+        pump.look()  # one that was made again since may have been the one before
         self._sent.add(request_id)
+        if pump.is_lost:
+            self._lose()
 
     async def _await_answer(self, call: Call, answers: asyncio.Queue[Any]) -> Answer:
         timeout = self._options.timeout

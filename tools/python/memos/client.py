@@ -117,7 +117,7 @@ class Client(Api):
     def _send(self, parts: List[bytes], deadline: float) -> int:
         """Send once there is a connection; returns how many were lost before this one."""
         look = time.monotonic() + _wire.CONNECT_FAIR
-        while not self._socket.poll(_wire.milliseconds_to(min(deadline, look)), zmq.POLLOUT):
+        while not self._await_connection(min(deadline, look)):
             _address.probe(self.address)
             if time.monotonic() >= deadline:
                 raise Unavailable(self._options.no_broker())
@@ -125,10 +125,17 @@ class Client(Api):
         self._socket.send_multipart(parts)
         return self._losses.count()
 
+    def _await_connection(self, deadline: float) -> bool:
+        while self._losses.is_lost():
+            if not self._losses.monitor.poll(_wire.milliseconds_to(deadline)):
+                return False
+        return bool(self._socket.poll(_wire.milliseconds_to(deadline), zmq.POLLOUT))
+
     def _await_message(self, losses: int, deadline: float) -> bool:
         """Wait until one is there; false past the deadline."""
         while not self._socket.EVENTS & zmq.POLLIN:
-            if self._losses.count() != losses:
+            # one that was made again since the request was sent may have been the one before it
+            if self._losses.is_lost() or self._losses.count() != losses:
                 raise Deadline(self._options.lost())
             if time.monotonic() >= deadline:
                 return False
