@@ -44,7 +44,8 @@ class Answers(workers.WorkerTest):
                 [os.environ["MEMOSCTL"], "generate", "--raw", "--model", str(self.model),
                  "--backend", "cpu", "--max-tokens", "24", "--temperature", "0", prompt],
                 capture_output=True, check=True, timeout=60 * harness.SLOWER)
-            self.assertEqual(direct.stdout.decode(), told.whole + "\n")
+            end = "" if told.whole.endswith("\n") else "\n"
+            self.assertEqual(direct.stdout.decode(), told.whole + end)
 
     def test_what_it_is_asked_for(self) -> None:
         """Stops, alternatives, seeds, a biased token, a chat."""
