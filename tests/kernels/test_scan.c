@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #define BOUND 1e-5
+#define I8_SIZE 30 /* of a number of 1 */
 
 static const enum kern_dtype dtypes[] = {
     KERN_F32, KERN_F16, KERN_BF16, KERN_E4M3, KERN_E5M2, KERN_I8};
@@ -28,7 +29,7 @@ static char *random_table(
     for (size_t i = 0; i < rows * k; i++) {
         float value = check_float(check);
         if (dtype == KERN_I8) {
-            table[i] = (char)(int8_t)(30 * value);
+            table[i] = (char)(int8_t)(I8_SIZE * value);
         } else {
             kern_from_f32(dtype, &value, table + i * kern_dtype_bytes(dtype), 1);
         }
@@ -37,15 +38,16 @@ static char *random_table(
 }
 
 /* Products of a row may cancel each other out: a sum is as exact as what was summed up is large, of
- * which 0.1 sqrt(k) is a cautious guess, and one row says little. */
-static bool is_close(const float *want, const float *got, size_t rows, size_t k)
+ * which 0.1 sqrt(k) numbers is a cautious guess, and one row says little. */
+static bool is_close(
+    enum kern_dtype dtype, const float *want, const float *got, size_t rows, size_t k)
 {
-    double squares = 0;
+    double squares = 0, summed = 0.1 * sqrt((double)k) * (dtype == KERN_I8 ? I8_SIZE : 1);
     for (size_t i = 0; i < rows; i++) {
         squares += (double)want[i] * (double)want[i];
     }
     double unit = fmax(sqrt(squares / (double)(rows > 0 ? rows : 1)), 0.05);
-    return check_close(want, got, rows, BOUND * fmax(1, 0.1 * sqrt((double)k) / unit));
+    return check_close(want, got, rows, BOUND * fmax(1, summed / unit));
 }
 
 static void compare(struct check *check, enum kern_dtype dtype, size_t rows, size_t k)
@@ -64,7 +66,7 @@ static void compare(struct check *check, enum kern_dtype dtype, size_t rows, siz
         const struct kern_ops *ops = check->contexts[i]->ops;
         float *got = i == 0 ? want : check_poisoned(rows, 12);
         ops->scan(dtype, table, scaled, NULL, rows, k, query, got);
-        if (i > 0 && !is_close(want, got, rows, k)) {
+        if (i > 0 && !is_close(dtype, want, got, rows, k)) {
             fail_msg("%s: %s, rows %zu, k %zu", ops->name, kern_dtype_name(dtype), rows, k);
         }
         /* A row's score is the same to the bit whatever is asked for beside it. */
