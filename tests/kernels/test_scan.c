@@ -15,8 +15,7 @@
 
 #include <cmocka.h>
 
-#define BOUND 1e-5
-#define I8_SIZE 30 /* of a number of 1 */
+#define BOUND 5e-7 /* four units in the last place of float32, of what is summed up */
 
 static const enum kern_dtype dtypes[] = {
     KERN_F32, KERN_F16, KERN_BF16, KERN_E4M3, KERN_E5M2, KERN_I8};
@@ -29,7 +28,7 @@ static char *random_table(
     for (size_t i = 0; i < rows * k; i++) {
         float value = check_float(check);
         if (dtype == KERN_I8) {
-            table[i] = (char)(int8_t)(I8_SIZE * value);
+            table[i] = (char)(int8_t)(30 * value);
         } else {
             kern_from_f32(dtype, &value, table + i * kern_dtype_bytes(dtype), 1);
         }
@@ -37,17 +36,20 @@ static char *random_table(
     return table;
 }
 
-/* Products of a row may cancel each other out: a sum is as exact as what was summed up is large, of
- * which 0.1 sqrt(k) numbers is a cautious guess, and one row says little. */
-static bool is_close(
-    enum kern_dtype dtype, const float *want, const float *got, size_t rows, size_t k)
+/* What the numbers of a row add to its score, each without its sign: a sum is as exact as that is
+ * large, however much of it cancels out. */
+static double summed(
+    enum kern_dtype dtype, const char *row, size_t k, const float *query, double scale)
 {
-    double squares = 0, summed = 0.1 * sqrt((double)k) * (dtype == KERN_I8 ? I8_SIZE : 1);
-    for (size_t i = 0; i < rows; i++) {
-        squares += (double)want[i] * (double)want[i];
+    double sum = 0;
+    for (size_t i = 0; i < k; i++) {
+        float value = (float)((const int8_t *)row)[i];
+        if (dtype != KERN_I8) {
+            kern_to_f32(dtype, row + i * kern_dtype_bytes(dtype), &value, 1);
+        }
+        sum += fabs((double)value * (double)query[i] * scale);
     }
-    double unit = fmax(sqrt(squares / (double)(rows > 0 ? rows : 1)), 0.05);
-    return check_close(want, got, rows, BOUND * fmax(1, summed / unit));
+    return sum;
 }
 
 static void compare(struct check *check, enum kern_dtype dtype, size_t rows, size_t k)
@@ -66,8 +68,13 @@ static void compare(struct check *check, enum kern_dtype dtype, size_t rows, siz
         const struct kern_ops *ops = check->contexts[i]->ops;
         float *got = i == 0 ? want : check_poisoned(rows, 12);
         ops->scan(dtype, table, scaled, NULL, rows, k, query, got);
-        if (i > 0 && !is_close(dtype, want, got, rows, k)) {
-            fail_msg("%s: %s, rows %zu, k %zu", ops->name, kern_dtype_name(dtype), rows, k);
+        for (size_t r = 0; i > 0 && r < rows; r++) {
+            const char *row = table + r * k * kern_dtype_bytes(dtype);
+            double all = summed(dtype, row, k, query, scaled ? (double)scaled[r] : 1);
+            if (!(fabs((double)want[r] - (double)got[r]) <= BOUND * all)) {
+                fail_msg("%s: %s, row %zu of %zu, k %zu: %g, not %g", ops->name,
+                    kern_dtype_name(dtype), r, rows, k, (double)got[r], (double)want[r]);
+            }
         }
         /* A row's score is the same to the bit whatever is asked for beside it. */
         ops->scan(dtype, table, scaled, index, picked, k, query, part);
