@@ -585,21 +585,23 @@ enum memos_status memos_client_receive(struct memos_client *client, int64_t time
 }
 
 /* Put a reply aside for memos_client_receive; takes the message. */
-static enum memos_status keep(
-    struct memos_client *client, struct memos_message **message, struct memos_error *err)
+static void keep(struct memos_client *client, struct memos_message **message)
 {
-    if (client->kept_count == KEPT_MAX) {
-        memos_message_free(message);
-        return memos_fail(err, MEMOS_BUSY,
-            "more than %d replies to asynchronous requests wait: receive them before a call",
-            KEPT_MAX);
-    }
     (*message)->next = NULL;
     *client->kept_tail = *message;
     client->kept_tail = &(*message)->next;
     client->kept_count++;
     *message = NULL;
-    return MEMOS_OK;
+}
+
+static enum memos_status fail_if_many_kept(
+    const struct memos_client *client, struct memos_error *err)
+{
+    return client->kept_count < KEPT_MAX
+               ? MEMOS_OK
+               : memos_fail(err, MEMOS_BUSY,
+                     "%d replies to asynchronous requests wait: receive them before a call",
+                     KEPT_MAX);
 }
 
 /* What the last reply to a call means. */
@@ -647,7 +649,8 @@ static enum memos_status await_reply(struct memos_client *client, uint64_t id, i
             }
             deadline_us = deadline_of(client, wait_ms); /* a sign of life */
         } else if (is_asynchronous(client, reply->id)) {
-            status = keep(client, &message, err);
+            keep(client, &message);
+            status = fail_if_many_kept(client, err);
             if (status != MEMOS_OK) {
                 return status;
             }
@@ -664,12 +667,15 @@ enum memos_status memos_client_call(struct memos_client *client, Memos__Request 
     int64_t wait_ms = deadline_given_ms ? deadline_given_ms : client->timeout_ms;
     int64_t deadline_us = deadline_of(client, wait_ms);
     *out_reply = NULL;
+    enum memos_status status = fail_if_many_kept(client, err);
+    if (status != MEMOS_OK) {
+        return status;
+    }
     (void)memos_client_losses(client); /* from now on they are counted */
     client->last_id += 2;
     request->id = client->last_id + 1;
     request->deadline_ms = (uint32_t)wait_ms;
-    enum memos_status status =
-        send_request(client, request, frames, frames_count, deadline_us, err);
+    status = send_request(client, request, frames, frames_count, deadline_us, err);
     request->deadline_ms = deadline_given_ms;
     if (status == MEMOS_OK) {
         status = await_reply(client, request->id, wait_ms, deadline_us, out_reply, err);

@@ -81,8 +81,9 @@ MEMOS_MUST_USE enum memos_status memos_client_send(struct memos_client *client,
     uint64_t *out_id, struct memos_error *err);
 
 /* The next reply to anything that memos_client_send sent, waiting at most timeout_ms (0: only
- * look; negative: for ever). Replies that came during a call were kept, up to 1024; a call that
- * sees one more ends with BUSY. OK: a reply was received; its own status is in it. DEADLINE:
+ * look; negative: for ever). Replies that came during a call were kept, up to 1024: the call that
+ * keeps the last of these ends with BUSY (it may have been done), and so does any call after it,
+ * unsent, until one is taken here. OK: a reply was received; its own status is in it. DEADLINE:
  * none came. TOO_LARGE: *out_reply has only the envelope. CORRUPT: what came is no reply. */
 MEMOS_MUST_USE enum memos_status memos_client_receive(struct memos_client *client,
     int64_t timeout_ms, struct memos_message **out_reply, struct memos_error *err);

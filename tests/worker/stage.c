@@ -152,16 +152,46 @@ void stage_hear(struct stage_heard *heard, struct memos_message *message)
     memos_message_free(&message);
 }
 
+static struct memos_message *receive(struct memos_client *client)
+{
+    struct memos_message *message = NULL;
+    struct memos_error err = {0};
+    if (memos_client_receive(client, WAIT_MS, &message, &err) != MEMOS_OK) {
+        fail_msg("%s", err.text);
+    }
+    return message;
+}
+
 void stage_await(struct memos_client *client, uint64_t id, struct stage_heard *heard)
 {
     while (!heard->reply) {
-        struct memos_message *message = NULL;
-        struct memos_error err = {0};
-        if (memos_client_receive(client, WAIT_MS, &message, &err) != MEMOS_OK) {
-            fail_msg("%s", err.text);
-        }
+        struct memos_message *message = receive(client);
         assert_int_equal(memos_message_reply(message)->id, id);
         stage_hear(heard, message);
+    }
+}
+
+void stage_cancel(struct memos_client *client, uint64_t id, struct stage_heard *heard)
+{
+    Memos__Cancel body = MEMOS__CANCEL__INIT;
+    Memos__Request request;
+    struct memos_error err = {0};
+    uint64_t own = 0;
+    bool is_told = false;
+    body.request_id = id;
+    REQUEST(request, CANCEL, cancel, body);
+    OK(memos_client_send(client, &request, NULL, 0, &own, &err));
+    while (!heard->reply || !is_told) {
+        struct memos_message *message = receive(client);
+        const Memos__Reply *reply = memos_message_reply(message);
+        if (reply->id == own) {
+            assert_int_equal(reply->status, MEMOS_OK);
+            is_told = true;
+            memos_message_free(&message);
+        } else {
+            assert_int_equal(reply->id, id);
+            stage_hear(heard, message);
+        }
     }
 }
 

@@ -58,6 +58,8 @@ void stage_ask(
     struct memos_client *client, struct stage_generate *generate, struct stage_heard *out);
 /* The rest of what was sent. */
 void stage_await(struct memos_client *client, uint64_t id, struct stage_heard *heard);
+/* Cancel it, and hear what there is until its end, however much has come meanwhile. */
+void stage_cancel(struct memos_client *client, uint64_t id, struct stage_heard *heard);
 void stage_heard_free(struct stage_heard *heard);
 
 /* What the engine says of the same text when it is asked directly. */

@@ -228,8 +228,7 @@ static void cancelled_in_the_middle(void **unused)
     stage_generate_make(&generate, "a", 0);
     uint64_t id = stage_send(stage.broker.owner, &generate);
     await_first(stage.broker.owner, &heard);
-    cancel(stage.broker.owner, id);
-    stage_await(stage.broker.owner, id, &heard);
+    stage_cancel(stage.broker.owner, id, &heard);
     assert_int_equal(heard.reply->status, MEMOS_CANCELLED);
     stage_heard_free(&heard);
     stage_generate_make(&generate, "a", 5);
@@ -286,8 +285,7 @@ static void what_is_forgotten_leaves_the_engine(void **unused)
     forget_text(client, mine, &id);
     assert_false(is_cached(&stage, text, 'A', mine));
     assert_true(is_cached(&stage, text, 'B', "theirs"));
-    cancel(other, lasts);
-    stage_await(other, lasts, &running);
+    stage_cancel(other, lasts, &running);
     assert_false(is_cached(&stage, text, 'L', mine));
     stage_heard_free(&running);
     memos_client_close(&other);
