@@ -100,9 +100,14 @@ static enum memos_status tell(struct kern_ctx *ctx, struct memos_error *err)
 
 /* ---- open, close, reset -------------------------------------------------------------------- */
 
-static __global__ void nothing(void)
+namespace
+{
+
+__global__ void nothing(void)
 {
 }
+
+} // namespace
 
 static cudaError_t make_streams(struct kern_cuda *own)
 {
@@ -117,8 +122,11 @@ static cudaError_t make_streams(struct kern_cuda *own)
         error = cudaEventCreateWithFlags(&own->computed, cudaEventDisableTiming);
     }
     if (error == cudaSuccess) {
-        nothing<<<1, 1, 0, own->stream>>>(); /* is there code for this device? */
-        error = cudaGetLastError();
+        cudaLaunchConfig_t config = {};
+        config.gridDim = dim3(1);
+        config.blockDim = dim3(32);
+        config.stream = own->stream;
+        error = cudaLaunchKernelEx(&config, nothing); /* is there code for this device? */
     }
     return error == cudaSuccess ? cudaStreamSynchronize(own->stream) : error;
 }

@@ -4,9 +4,8 @@
  * Every kernel is queued on the context's one stream, in order. An error stays in the context
  * (`failed`): later launches do nothing, and kern_sync tells it. Nothing here waits.
  *
- * Tests build the same files with plain g++ and -DKERN_CUDA_EMULATED -include the emulator's
- * header, which has the CUDA words (__global__, dim3, threadIdx ...), KERN_LAUNCH and
- * KERN_LAUNCH of its own: a kernel then runs when it is launched. */
+ * Tests build the same files with plain g++, -DKERN_CUDA_EMULATED and headers of their own that
+ * have the CUDA words (__global__, dim3, threadIdx ...) and CUDA's runtime. */
 #ifndef KERNELS_CUDA_DEVICE_CUH
 #define KERNELS_CUDA_DEVICE_CUH
 
@@ -17,8 +16,6 @@
 extern "C" {
 #include "kernels/cuda/ops.h"
 }
-
-#ifndef KERN_CUDA_EMULATED
 
 #include <cuda_runtime.h>
 
@@ -102,7 +99,5 @@ void kern_cuda_launch(struct kern_ctx *ctx, const char *what, void (*kernel)(P..
 
 #define KERN_LAUNCH(ctx, kernel, grid, block, shared, ...)                                         \
     kern_cuda_launch(ctx, #kernel, kernel, grid, block, shared, __VA_ARGS__)
-
-#endif /* KERN_CUDA_EMULATED */
 
 #endif

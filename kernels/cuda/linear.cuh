@@ -41,8 +41,6 @@ bool kern_skinny_can(const struct kern_matrix *w);
 void kern_skinny(struct kern_ctx *ctx, const struct kern_linear *a, struct kern_codes x);
 void kern_plain(struct kern_ctx *ctx, const struct kern_linear *a);
 
-#ifndef KERN_CUDA_EMULATED
-
 /* cuBLASLt: NULL in *out where it cannot be loaded. */
 void kern_blaslt_open(struct kern_blaslt **out);
 void kern_blaslt_close(struct kern_blaslt **blaslt); /* takes NULL */
@@ -58,7 +56,5 @@ struct kern_product {
 };
 /* workspace of kern_blaslt_workspace_bytes. False: it knows no way. */
 bool kern_blaslt_multiply(struct kern_ctx *ctx, const struct kern_product *p, void *workspace);
-
-#endif
 
 #endif

@@ -58,11 +58,13 @@ __global__ void __launch_bounds__(WARPS * 32) plain(const struct plain a)
     }
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        for (int step = 16; step > 0; step /= 2) {
-            sums[r] += __shfl_xor_sync(~0U, sums[r], step);
-        }
-        if (lane == 0 && t0 + (size_t)r < a.t) {
-            kern_put(&a.out, t0 + (size_t)r, n, sums[r]);
+        if (t0 + (size_t)r < a.t) { /* or not, for a whole warp */
+            for (int step = 16; step > 0; step /= 2) {
+                sums[r] += __shfl_xor_sync(~0U, sums[r], step);
+            }
+            if (lane == 0) {
+                kern_put(&a.out, t0 + (size_t)r, n, sums[r]);
+            }
         }
     }
 }

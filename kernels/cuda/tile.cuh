@@ -147,10 +147,9 @@ template <enum kern_dtype TYPE>
 EMULATE_QUIET static void emulate_mma(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
     const uint32_t *both[2] = {a, b};
-    uint64_t all[32];
     unsigned g = emulate_lane() / 4, t = emulate_lane() % 4;
     float row[2][16], column[2][16];
-    emulate_meet_warp(KERN_WARP, (uint64_t)(uintptr_t)both, all, false);
+    const uint64_t *all = emulate_meet_warp(KERN_WARP, (uint64_t)(uintptr_t)both, false);
     for (unsigned k = 0; k < 16; k++) {
         const uint32_t *const *of_row = (const uint32_t *const *)all[4 * g + k % 8 / 2];
         for (unsigned i = 0; i < 2; i++) {
@@ -163,7 +162,7 @@ EMULATE_QUIET static void emulate_mma(float d[4], const uint32_t a[4], const uin
                 TYPE == KERN_F16 ? f16_value((uint16_t)right) : bf16_value((uint16_t)right);
         }
     }
-    emulate_meet_warp(KERN_WARP, 0, all, false);
+    (void)emulate_meet_warp(KERN_WARP, 0, false);
     for (unsigned i = 0; i < 4; i++) {
         for (unsigned k = 0; k < 16; k++) {
             d[i] += row[i / 2][k] * column[i % 2][k];
@@ -186,9 +185,8 @@ inline void tile_mma<KERN_BF16>(float d[4], const uint32_t a[4], uint32_t b0, ui
 
 template <bool TRANSPOSED> static inline void tile_load(uint32_t out[4], const void *row)
 {
-    uint64_t all[32];
     unsigned g = emulate_lane() / 4, t = emulate_lane() % 4;
-    emulate_meet_warp(KERN_WARP, (uint64_t)(uintptr_t)row, all, false);
+    const uint64_t *all = emulate_meet_warp(KERN_WARP, (uint64_t)(uintptr_t)row, false);
     for (unsigned i = 0; i < 4; i++) {
         const uint16_t *low = (const uint16_t *)all[8 * i + (TRANSPOSED ? 2 * t : g)];
         const uint16_t *high = (const uint16_t *)all[8 * i + (TRANSPOSED ? 2 * t + 1 : g)];

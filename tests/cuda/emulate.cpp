@@ -10,11 +10,17 @@
 #include <ucontext.h>
 #endif
 
+#include <algorithm>
 #include <vector>
+
+extern "C" {
+#include "kernels/kern.h"
+}
 
 #define THREADS_MAX 1024
 #define WARPS_MAX (THREADS_MAX / 32)
 #define STACK_BYTES ((size_t)64 << 10)
+#define COLOURS 29                       /* stacks begin at different lines of the cache */
 #define SHARED_BYTES ((size_t)227 << 10) /* of a block, at most */
 #define STATIC_BYTES ((size_t)48 << 10)  /* of it, declared with a size */
 #define FENCE_BYTES 4096
@@ -34,8 +40,10 @@ namespace
 
 /* ---- faults -------------------------------------------------------------------------------- */
 
+struct kern_ctx *device; /* a test's, which counts faults; NULL: nobody does */
 size_t faults_count;
 char faults_text[TEXT_BYTES];
+bool stopped; /* an access that nobody counts has lost the device: the grid ends */
 const char *launched = "";
 
 void fault(const char *format, ...)
@@ -64,9 +72,9 @@ __asm__(".text\n.globl emulate_switch\n.type emulate_switch,@function\n"
         "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n"
         ".size emulate_switch,.-emulate_switch\n");
 
-void stack_make(Stack *stack, char *memory, void (*entry)(void))
+void stack_make(Stack *stack, char *memory, size_t bytes, void (*entry)(void))
 {
-    void **top = (void **)(void *)(memory + STACK_BYTES) - 1;
+    void **top = (void **)(void *)(memory + bytes) - 1;
     top[0] = nullptr;       /* where entry would return to (it does not): 8 off a multiple of 16 */
     *--top = (void *)entry; /* taken by ret */
     memset(top - 6, 0, 6 * sizeof *top);
@@ -78,11 +86,11 @@ void emulate_switch(Stack *from, Stack &to)
 {
     (void)swapcontext(from, &to);
 }
-void stack_make(Stack *stack, char *memory, void (*entry)(void))
+void stack_make(Stack *stack, char *memory, size_t bytes, void (*entry)(void))
 {
     (void)getcontext(stack);
     stack->uc_stack.ss_sp = memory;
-    stack->uc_stack.ss_size = STACK_BYTES;
+    stack->uc_stack.ss_size = bytes;
     stack->uc_link = nullptr;
     makecontext(stack, entry, 0);
 }
@@ -117,9 +125,10 @@ struct fibre fibres[THREADS_MAX];
 struct warp warps[WARPS_MAX];
 char *stacks;
 Stack scheduler;
-bool inside;  /* a fibre runs */
-unsigned now; /* which */
+thread_local bool inside; /* a fibre runs in this thread */
+unsigned now;             /* which */
 unsigned threads, arrived;
+unsigned order[THREADS_MAX], turn; /* of the threads; where in it `now` is */
 const char *met_file;
 int met_line;
 void (*body)(void *);
@@ -139,11 +148,21 @@ uint64_t random_next(void)
     return z ^ (z >> 31);
 }
 
+/* To the next thread that can run, or, at the end of the order, to block_run. */
 void leave(enum state state)
 {
+    Stack *from = &fibres[now].stack;
     fibres[now].state = state;
+    for (turn++; turn < threads && !stopped; turn++) {
+        if (fibres[order[turn]].state == READY) {
+            now = order[turn];
+            emulate_place.thread = fibres[now].place;
+            emulate_switch(from, fibres[now].stack);
+            return;
+        }
+    }
     inside = false;
-    emulate_switch(&fibres[now].stack, scheduler);
+    emulate_switch(from, scheduler);
 }
 
 void fibre_main(void)
@@ -156,12 +175,12 @@ void fibre_main(void)
     give_up("a fibre that was done ran on");
 }
 
-void enter(unsigned index)
+void enter(void)
 {
-    now = index;
-    emulate_place.thread = fibres[index].place;
+    now = order[turn];
+    emulate_place.thread = fibres[now].place;
     inside = true;
-    emulate_switch(&scheduler, fibres[index].stack);
+    emulate_switch(&scheduler, fibres[now].stack);
 }
 
 /* ---- memory and who touched it ----------------------------------------------------------------
@@ -180,7 +199,7 @@ struct region {
     struct shadow *shadows;
 };
 
-std::vector<region> regions;
+std::vector<region> regions; /* by address */
 
 alignas(256) char shared_memory[SHARED_BYTES];
 struct shadow shared_shadows[SHARED_BYTES];
@@ -197,7 +216,7 @@ uint32_t warp_of(uint32_t uid)
 }
 
 /* Does what `who` did at `when` come before what the present thread does? */
-bool before(uint32_t who, uint32_t when, uint32_t me)
+inline bool before(uint32_t who, uint32_t when, uint32_t me)
 {
     if (who == me || when < launch_tick || who == NOBODY || who == HOST) {
         return true;
@@ -213,7 +232,7 @@ bool before(uint32_t who, uint32_t when, uint32_t me)
            (when < barrier_tick || (warp_of(who) == warp_of(me) && when < warps[warp_of(me)].tick));
 }
 
-void note_reader(struct shadow *s, uint32_t me)
+inline void note_reader(struct shadow *s, uint32_t me)
 {
     uint32_t warp = MANY_OF_WARP | me / 32;
     if (s->reader == me || s->reader == NOBODY || before(s->reader, s->read_tick, me)) {
@@ -227,7 +246,7 @@ void note_reader(struct shadow *s, uint32_t me)
     s->read_tick = tick;
 }
 
-const char *touch_byte(struct shadow *s, enum emulate_access access, uint32_t oldest)
+inline const char *touch_byte(struct shadow *s, enum emulate_access access, uint32_t oldest)
 {
     uint32_t me = block_uid + now;
     bool written = s->writer != NOBODY && s->write_tick >= oldest;
@@ -278,19 +297,37 @@ void touch_shared(size_t at, size_t bytes, enum emulate_access access)
     fault("%s outside of shared memory (byte %zu)", access == EMULATE_READ ? "read" : "write", at);
 }
 
+/* The first region behind an address. */
+std::vector<region>::iterator region_after(const void *at)
+{
+    return std::upper_bound(regions.begin(), regions.end(), (const char *)at,
+        [](const char *address, const region &r) { return address < r.memory; });
+}
+
+bool within(const region &r, const void *at, size_t bytes)
+{
+    size_t offset = (size_t)((const char *)at - r.memory);
+    return offset <= r.bytes && bytes <= r.bytes - offset;
+}
+
+/* What bytes lie in; NULL: they do not. */
+region *region_of(const void *at, size_t bytes)
+{
+    static size_t last; /* a thread stays where it is for a while */
+    if (last < regions.size() && within(regions[last], at, bytes)) {
+        return &regions[last];
+    }
+    last = (size_t)(region_after(at) - regions.begin());
+    return last-- > 0 && within(regions[last], at, bytes) ? &regions[last] : nullptr;
+}
+
 bool touch_region(const char *at, size_t bytes, enum emulate_access access)
 {
-    static size_t last;
-    for (size_t i = 0; i < regions.size(); i++) {
-        const region &r = regions[(last + i) % regions.size()];
-        size_t offset = (size_t)(at - r.memory);
-        if (offset < r.bytes && bytes <= r.bytes - offset) {
-            last = (last + i) % regions.size();
-            touch(r.shadows, offset, bytes, access, 0, "device");
-            return true;
-        }
+    region *r = region_of(at, bytes);
+    if (r) {
+        touch(r->shadows, (size_t)(at - r->memory), bytes, access, 0, "device");
     }
-    return false;
+    return r != nullptr;
 }
 
 extern "C" char __executable_start, _end;
@@ -324,6 +361,10 @@ void touched(const void *where, size_t bytes, enum emulate_access access)
         }
         fault("%s outside of device memory (%ld bytes off a piece of it)",
             access == EMULATE_READ ? "read" : "write", off);
+        if (!device) {
+            stopped = true;
+            leave(DONE);
+        }
     }
 }
 
@@ -348,9 +389,6 @@ void block_begin(size_t dynamic)
     block_tick = barrier_tick = ++tick;
     block_uid = next_uid;
     next_uid += (threads + 31) / 32 * 32;
-    if (next_uid >= MANY_OF_WARP) {
-        give_up("too many threads for one process");
-    }
     arrived = 0;
     shared_pieces.clear();
     shared_used = shared_static = 0;
@@ -362,7 +400,8 @@ void block_begin(size_t dynamic)
         fibres[i].state = READY;
         fibres[i].copies.clear();
         fibres[i].commits.clear();
-        stack_make(&fibres[i].stack, stacks + i * STACK_BYTES, fibre_main);
+        stack_make(
+            &fibres[i].stack, stacks + i * STACK_BYTES, STACK_BYTES - i % COLOURS * 64, fibre_main);
     }
     for (unsigned i = 0; i < threads / 32; i++) {
         warps[i].arrived = 0;
@@ -372,22 +411,21 @@ void block_begin(size_t dynamic)
 
 void block_run(void)
 {
-    unsigned order[THREADS_MAX];
     for (unsigned i = 0; i < threads; i++) {
         unsigned j = (unsigned)(random_next() % (i + 1));
         order[i] = order[j];
         order[j] = i;
     }
-    for (bool ran = true; ran;) {
+    for (bool ran = true; ran && !stopped;) {
         ran = false;
-        for (unsigned i = 0; i < threads; i++) {
-            if (fibres[order[i]].state == READY) {
-                enter(order[i]);
+        for (turn = 0; turn < threads && !stopped; turn++) {
+            if (fibres[order[turn]].state == READY) {
+                enter(); /* comes back behind the last one that could run */
                 ran = true;
             }
         }
     }
-    for (unsigned i = 0; i < threads; i++) {
+    for (unsigned i = 0; i < threads && !stopped; i++) {
         if (fibres[i].state != DONE) {
             emulate_place.thread = fibres[i].place;
             fault("waits for ever: not all threads come to %s",
@@ -395,6 +433,20 @@ void block_run(void)
             return;
         }
     }
+}
+
+/* Numbers of threads and barriers begin anew before they run out: nothing runs now, so that what
+ * was written is as if the host had done it. */
+void count_anew(void)
+{
+    for (const region &r : regions) {
+        for (size_t i = 0; i < r.bytes; i++) {
+            r.shadows[i] = {r.shadows[i].writer == NOBODY ? NOBODY : HOST, 0, NOBODY, 0};
+        }
+    }
+    memset(shared_shadows, 0, sizeof shared_shadows);
+    tick = 1;
+    next_uid = 32;
 }
 
 } // namespace
@@ -419,10 +471,14 @@ void emulate_grid(const char *what, dim3 grid, dim3 block, size_t shared, void (
     body_bytes = self_bytes;
     emulate_place.threads = block;
     emulate_place.blocks = grid;
+    if (next_uid > MANY_OF_WARP / 2 || tick > UINT32_MAX / 2) {
+        count_anew();
+    }
     launch_tick = ++tick;
+    stopped = false;
     for (unsigned z = 0; z < grid.z; z++) {
         for (unsigned y = 0; y < grid.y; y++) {
-            for (unsigned x = 0; x < grid.x; x++) {
+            for (unsigned x = 0; x < grid.x && !stopped; x++) {
                 emulate_place.block = {x, y, z};
                 block_begin(shared);
                 block_run();
@@ -466,7 +522,8 @@ bool emulate_meet_or(const char *file, int line, bool vote)
     return told;
 }
 
-void emulate_meet_warp(uint32_t mask, uint64_t value, uint64_t *out, bool ordered)
+/* What was brought stays until all have come to the next meeting. */
+const uint64_t *emulate_meet_warp(uint32_t mask, uint64_t value, bool ordered)
 {
     unsigned lane = now % 32;
     struct warp *warp = &warps[now / 32];
@@ -492,16 +549,13 @@ void emulate_meet_warp(uint32_t mask, uint64_t value, uint64_t *out, bool ordere
             fibres[i].state = READY;
         }
     }
-    if (out) {
-        memcpy(out, warp->out, sizeof warp->out);
-    }
+    return warp->out;
 }
 
 uint32_t emulate_ballot(uint32_t mask, bool vote)
 {
-    uint64_t all[32];
+    const uint64_t *all = emulate_meet_warp(mask, vote, false);
     uint32_t out = 0;
-    emulate_meet_warp(mask, vote, all, false);
     for (unsigned i = 0; i < 32; i++) {
         out |= (uint32_t)all[i] << i;
     }
@@ -565,21 +619,12 @@ void emulate_copy_wait(size_t left)
     }
 }
 
-/* ---- a test's side ------------------------------------------------------------------------- */
+/* ---- device memory ------------------------------------------------------------------------- */
 
-struct kern_ctx *emulate_context(struct kern_ctx *ref)
+void *emulate_piece(size_t bytes)
 {
-    return ref;
-}
-
-void emulate_context_done(void)
-{
-}
-
-void *emulate_alloc(size_t bytes, const void *from)
-{
-    size_t all = (bytes + 2 * FENCE_BYTES + 255) / 256 * 256;
-    char *memory = (char *)aligned_alloc(4096, (all + 4095) / 4096 * 4096);
+    size_t all = (bytes + 2 * FENCE_BYTES + 4095) / 4096 * 4096;
+    char *memory = (char *)aligned_alloc(4096, all);
     struct shadow *shadows = (struct shadow *)calloc(bytes + 1, sizeof *shadows);
     if (!memory || !shadows) {
         give_up("no memory");
@@ -587,63 +632,129 @@ void *emulate_alloc(size_t bytes, const void *from)
     memset(memory, FENCE, all);
     memory += FENCE_BYTES;
     memset(memory, 0xff, bytes);
-    if (from) {
-        memcpy(memory, from, bytes);
-        for (size_t i = 0; i < bytes; i++) {
-            shadows[i].writer = HOST;
+    regions.insert(region_after(memory), {memory, bytes, shadows});
+    return memory;
+}
+
+void emulate_piece_free(void *memory)
+{
+    region *found = region_of(memory, 0);
+    if (!found || found->memory != memory) {
+        give_up("freed what is no piece of device memory");
+    }
+    region r = *found;
+    for (size_t j = 0; j < FENCE_BYTES; j++) {
+        if ((unsigned char)r.memory[-(ptrdiff_t)j - 1] != FENCE ||
+            (unsigned char)r.memory[r.bytes + j] != FENCE) {
+            fault("a fence around %zu bytes was written over", r.bytes);
+            break;
         }
     }
-    regions.push_back({memory, bytes, shadows});
+    free(r.memory - FENCE_BYTES);
+    free(r.shadows);
+    regions.erase(regions.begin() + (found - regions.data()));
+}
+
+static region *need_region(const void *memory, size_t bytes)
+{
+    region *r = region_of(memory, bytes);
+    if (!r) {
+        give_up("asked about memory that is not the device's");
+    }
+    return r;
+}
+
+bool emulate_holds(const void *memory, size_t bytes)
+{
+    return region_of(memory, bytes) != nullptr;
+}
+
+void emulate_from_host(void *memory, size_t bytes)
+{
+    const region *r = need_region(memory, bytes);
+    std::fill_n(r->shadows + ((char *)memory - r->memory), bytes, shadow{HOST, 0, NOBODY, 0});
+}
+
+void emulate_from_device(void *to, const void *from, size_t bytes)
+{
+    const region *left = need_region(to, bytes), *right = need_region(from, bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        uint32_t writer = right->shadows[(const char *)from - right->memory + (ptrdiff_t)i].writer;
+        left->shadows[(char *)to - left->memory + (ptrdiff_t)i] = {
+            writer == NOBODY ? NOBODY : HOST, 0, NOBODY, 0};
+    }
+}
+
+bool emulate_lost(void)
+{
+    if (stopped) {
+        fprintf(stderr, "emulator: %s\n", faults_text);
+    }
+    return stopped;
+}
+
+void emulate_end_if_faulty(void)
+{
+    if (!device && faults_count > 0) {
+        fprintf(stderr, "emulator: %zu faults; the first: %s\n", faults_count, faults_text);
+        abort();
+    }
+}
+
+/* ---- a test's side ------------------------------------------------------------------------- */
+
+struct kern_ctx *emulate_context(struct kern_ctx *)
+{
+    struct kern_options options = {"cuda", nullptr, 1};
+    struct memos_error err;
+    if (kern_ctx_create(&options, &device, &err) != MEMOS_OK) {
+        give_up(err.text);
+    }
+    return device;
+}
+
+void emulate_context_done(void)
+{
+    kern_ctx_destroy(&device);
+}
+
+/* What was launched has run. */
+static void finish(void)
+{
+    struct memos_error err;
+    if (device && kern_sync(device, &err) != MEMOS_OK) {
+        fault("%s", err.text);
+    }
+}
+
+void *emulate_alloc(size_t bytes, const void *from)
+{
+    void *memory = emulate_piece(bytes);
+    if (from) {
+        memcpy(memory, from, bytes);
+        emulate_from_host(memory, bytes);
+    }
     return memory;
 }
 
 void emulate_free(void *memory)
 {
-    for (size_t i = 0; i < regions.size(); i++) {
-        region r = regions[i];
-        if (r.memory != memory) {
-            continue;
-        }
-        for (size_t j = 0; j < FENCE_BYTES; j++) {
-            if ((unsigned char)r.memory[-(ptrdiff_t)j - 1] != FENCE ||
-                (unsigned char)r.memory[r.bytes + j] != FENCE) {
-                fault("a fence around %zu bytes was written over", r.bytes);
-                break;
-            }
-        }
-        free(r.memory - FENCE_BYTES);
-        free(r.shadows);
-        regions.erase(regions.begin() + (ptrdiff_t)i);
-        return;
-    }
-    give_up("freed what emulate_alloc did not give");
-}
-
-static const region *region_of(const void *memory, size_t bytes)
-{
-    for (const region &r : regions) {
-        size_t offset = (size_t)((const char *)memory - r.memory);
-        if (offset <= r.bytes && bytes <= r.bytes - offset) {
-            return &r;
-        }
-    }
-    give_up("asked about memory that emulate_alloc did not give");
+    finish();
+    emulate_piece_free(memory);
 }
 
 bool emulate_written(const void *memory, size_t bytes)
 {
-    const region *r = region_of(memory, bytes);
-    for (size_t i = 0; i < bytes; i++) {
-        if (r->shadows[(const char *)memory - r->memory + (ptrdiff_t)i].writer == NOBODY) {
-            return false;
-        }
-    }
-    return true;
+    finish();
+    const region *r = need_region(memory, bytes);
+    const struct shadow *first = r->shadows + ((const char *)memory - r->memory);
+    return std::none_of(first, first + bytes, [](const shadow &s) { return s.writer == NOBODY; });
 }
 
 void emulate_forget(void *memory, size_t bytes)
 {
-    const region *r = region_of(memory, bytes);
+    finish();
+    const region *r = need_region(memory, bytes);
     memset(r->shadows + ((char *)memory - r->memory), 0, bytes * sizeof *r->shadows);
     memset(memory, 0xff, bytes);
 }
@@ -660,6 +771,7 @@ uint64_t emulate_random(void)
 
 size_t emulate_faults(char *text)
 {
+    finish();
     size_t count = faults_count;
     if (text) {
         memcpy(text, faults_text, sizeof faults_text);
@@ -727,5 +839,21 @@ void __tsan_vptr_update(void *, void *)
 void __tsan_vptr_read(void *);
 void __tsan_vptr_read(void *)
 {
+}
+/* The host's own. */
+int32_t __tsan_atomic32_fetch_add(volatile int32_t *at, int32_t by, int order);
+int32_t __tsan_atomic32_fetch_add(volatile int32_t *at, int32_t by, int)
+{
+    return __atomic_fetch_add(at, by, __ATOMIC_SEQ_CST);
+}
+int64_t __tsan_atomic64_fetch_add(volatile int64_t *at, int64_t by, int order);
+int64_t __tsan_atomic64_fetch_add(volatile int64_t *at, int64_t by, int)
+{
+    return __atomic_fetch_add(at, by, __ATOMIC_SEQ_CST);
+}
+int64_t __tsan_atomic64_load(const volatile int64_t *at, int order);
+int64_t __tsan_atomic64_load(const volatile int64_t *at, int)
+{
+    return __atomic_load_n(at, __ATOMIC_SEQ_CST);
 }
 }

@@ -1,7 +1,8 @@
 /* CUDA's words on a CPU: what a .cu file of ours needs to be compiled by g++ and run, one thread of
  * the grid after the other, with every access to memory watched.
  *
- *     g++ -std=c++17 -fsanitize=thread -DKERN_CUDA_EMULATED -include tests/cuda/emulate.cuh -c ...
+ *     g++ -std=c++17 -fsanitize=thread -DKERN_CUDA_EMULATED -include tests/cuda/emulate.cuh \
+ *         -I tests/cuda/runtime -c ...
  *
  * A grid's blocks run one after the other; the threads of a block are fibres that meet at
  * __syncthreads, __syncwarp, shuffles and votes, and run in an order that is drawn anew for each
@@ -13,13 +14,14 @@
  *     - reads of bytes that nobody wrote;
  *     - two threads at the same byte, one of them writing, with no barrier between them;
  *     - barriers that not all threads reach.
- * Faults are counted and the first is kept as text; a kernel runs on after one.
+ * Faults are counted and the first is kept as text; where a test counts them a kernel runs on after
+ * one. When it runs at all is runtime/cuda_runtime.h's.
  *
  * Not shown: what really goes on at the same time (memory order between warps that a barrier
  * joins, the weak order of global memory), occupancy, speed, bank conflicts, and what stands behind
  * the portable twins in kernels/cuda/tile.h.
  *
- * Threads: one. */
+ * Threads: one at a time; runtime.cpp sees to it. */
 #ifndef TESTS_CUDA_EMULATE_CUH
 #define TESTS_CUDA_EMULATE_CUH
 
@@ -27,6 +29,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <functional> /* here, before words of theirs are CUDA's */
+#include <memory>
 
 /* What a C header declares as _Bool. */
 #define _Bool bool
@@ -85,18 +90,16 @@ struct emulate_place {
     dim3 threads, blocks;
 };
 extern struct emulate_place emulate_place;
-#define threadIdx (emulate_place.thread)
-#define blockIdx (emulate_place.block)
-#define blockDim (emulate_place.threads)
-#define gridDim (emulate_place.blocks)
+static const uint3 &threadIdx = emulate_place.thread, &blockIdx = emulate_place.block;
+static const dim3 &blockDim = emulate_place.threads, &gridDim = emulate_place.blocks;
 #define warpSize 32
 
 /* ---- meetings ------------------------------------------------------------------------------ */
 
 void emulate_meet_block(const char *file, int line);
-/* All 32 threads of a warp bring a value and see all of them in out[32]. ordered: it is a
+/* All 32 threads of a warp bring a value; all 32, until the next meeting. ordered: it is a
  * __syncwarp, after which a thread may read what another of the warp wrote. */
-void emulate_meet_warp(uint32_t mask, uint64_t value, uint64_t *out, bool ordered);
+const uint64_t *emulate_meet_warp(uint32_t mask, uint64_t value, bool ordered);
 
 #define __syncthreads() emulate_meet_block(__FILE__, __LINE__)
 
@@ -106,16 +109,15 @@ bool emulate_meet_or(const char *file, int line, bool vote);
 
 static inline void __syncwarp(uint32_t mask = UINT32_MAX)
 {
-    emulate_meet_warp(mask, 0, nullptr, true);
+    (void)emulate_meet_warp(mask, 0, true);
 }
 
 template <typename T> EMULATE_QUIET T emulate_shuffle(uint32_t mask, T value, unsigned from)
 {
-    uint64_t bits = 0, all[32];
+    uint64_t bits = 0;
     static_assert(sizeof value <= sizeof bits, "a shuffled value has at most 8 bytes");
     memcpy(&bits, &value, sizeof value);
-    emulate_meet_warp(mask, bits, all, false);
-    memcpy(&value, &all[from & 31], sizeof value);
+    memcpy(&value, &emulate_meet_warp(mask, bits, false)[from & 31], sizeof value);
     return value;
 }
 
@@ -246,31 +248,27 @@ template <typename T> T max(T a, T b)
 void emulate_grid(const char *what, dim3 grid, dim3 block, size_t shared, void (*body)(void *self),
     void *self, size_t self_bytes);
 
-template <typename... P, typename... A>
-void emulate_launch(
-    const char *what, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A... args)
-{
-    auto call = [=]() { kernel((P)args...); };
-    using Call = decltype(call);
-    emulate_grid(
-        what, grid, block, shared, [](void *self) { (*(Call *)self)(); }, &call, sizeof call);
-}
+/* ---- device memory (runtime.cpp) ------------------------------------------------------------- */
 
-#define KERN_LAUNCH(ctx, kernel, grid, block, shared, ...)                                         \
-    ((void)(ctx), emulate_launch(#kernel, kernel, grid, block, shared, __VA_ARGS__))
-
-struct kern_ctx;
-/* The multiprocessors that a grid is made for: few, so that blocks have more than one piece. */
-static inline size_t kern_cuda_width(const struct kern_ctx *ctx)
-{
-    (void)ctx;
-    return 4;
-}
+/* 256-byte aligned, with nothing around it that may be touched: bytes 0xff that count as never
+ * written. */
+void *emulate_piece(size_t bytes);
+/* A fault when what lies around it was changed. */
+void emulate_piece_free(void *memory);
+bool emulate_holds(const void *memory, size_t bytes);
+/* Bytes were copied there from the host, or from other device memory. */
+void emulate_from_host(void *memory, size_t bytes);
+void emulate_from_device(void *to, const void *from, size_t bytes);
+/* Did the last grid touch what is no memory, and end with that? */
+bool emulate_lost(void);
+/* End the process when there were faults that nobody counts. */
+void emulate_end_if_faulty(void);
 
 /* ---- a test's side ------------------------------------------------------------------------- */
 
-/* The context whose kernels are tested: ref's here; where tests/cuda/device.cpp is linked instead
- * of emulate.cpp, a GPU's (the process ends with 77 when there is none). done: before ref goes. */
+/* The context whose kernels are tested, of the emulated device; where tests/cuda/device.cpp is
+ * linked instead of emulate.cpp, a GPU's (the process ends with 77 when there is none). From then
+ * on faults are counted for emulate_faults. done: before ref goes. */
 struct kern_ctx *emulate_context(struct kern_ctx *ref);
 void emulate_context_done(void);
 

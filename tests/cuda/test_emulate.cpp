@@ -58,7 +58,7 @@ static size_t reversed(unsigned count, enum fault fault, const char *says)
     char text[256];
     (void)emulate_faults(nullptr); /* of fences, when memory was freed */
     check_array<float> in(check_floats(count)), out(count);
-    KERN_LAUNCH(check_ctx, reverse_kernel, dim3((count + 63) / 64), dim3(64), 0, in.device,
+    KERN_LAUNCH(check_device, reverse_kernel, dim3((count + 63) / 64), dim3(64), 0, in.device,
         out.device, count, fault);
     size_t faults = emulate_faults(text);
     if (fault == NONE) {
@@ -98,7 +98,7 @@ static void test_copies(void **)
     static const enum fault faults[] = {NONE, NO_WAIT, NO_BARRIER};
     for (enum fault fault : faults) {
         check_array<float> in(check_floats(128)), out(128);
-        KERN_LAUNCH(check_ctx, copy_kernel, dim3(1), dim3(32), 0, in.device, out.device, fault);
+        KERN_LAUNCH(check_device, copy_kernel, dim3(1), dim3(32), 0, in.device, out.device, fault);
         size_t count = emulate_faults(nullptr);
         assert_true(fault == NONE ? count == 0 : count > 0);
     }
@@ -134,7 +134,7 @@ static void test_mma(void **)
     kern_to_f32(KERN_BF16, b_bits.data(), b.data(), 256);
     check_array<uint16_t> d_a(a_bits), d_b(b_bits);
     check_array<float> out(256);
-    KERN_LAUNCH(check_ctx, mma_kernel, dim3(1), dim3(32), 0, d_a.device, d_b.device, out.device);
+    KERN_LAUNCH(check_device, mma_kernel, dim3(1), dim3(32), 0, d_a.device, d_b.device, out.device);
     check_no_faults();
     for (size_t i = 0; i < 128; i++) {
         for (size_t k = 0; k < 16; k++) { /* b (n, k), then b (k, n) */

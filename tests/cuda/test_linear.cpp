@@ -89,10 +89,10 @@ static void compare(const struct product &p)
     a.workspace = room.device;
     struct kern_codes x_codes = {};
     if (!kern_skinny_can(&laid.w)) {
-        kern_plain(check_ctx, &a);
+        kern_plain(check_device, &a);
     } else {
-        x_codes = integers ? kern_quantize(check_ctx, &a) : x_codes;
-        kern_skinny(check_ctx, &a, x_codes);
+        x_codes = integers ? kern_quantize(check_device, &a) : x_codes;
+        kern_skinny(check_device, &a, x_codes);
     }
     check_no_faults();
     assert_true(y.written(0, y.host.size()));
@@ -154,7 +154,7 @@ static void test_widening(void **)
         laid.w.scales = (float *)(void *)d_scales.device;
         size_t n = p.n - 8;
         check_array<unsigned char> out(n * p.k * 2);
-        kern_widen(check_ctx, &laid.w, 8, n, out.device);
+        kern_widen(check_device, &laid.w, 8, n, out.device);
         check_no_faults();
         assert_true(out.written(0, n * p.k * 2));
         if (p.weights == KERN_I8) {
@@ -189,13 +189,13 @@ static void test_rounding(void **)
         a.w = &w;
         a.t = t;
         a.y = y.device;
-        assert_ptr_equal(kern_rounded(check_ctx, &a, rounded.device), rounded.device);
+        assert_ptr_equal(kern_rounded(check_device, &a, rounded.device), rounded.device);
         std::vector<unsigned char> want = check_stored(KERN_BF16, x.host);
         check_no_faults();
         assert_memory_equal(want.data(), rounded.device, want.size());
         a.act = KERN_RELU;
         struct kern_cut cut = {2, t, 0, n}; /* rows 2 .. */
-        kern_finish(check_ctx, &a, sums.device, &cut);
+        kern_finish(check_device, &a, sums.device, &cut);
         check_no_faults();
         assert_true(y.written(2 * n, t * n));
         for (size_t i = 0; i < t * n; i++) {

@@ -19,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "eval"))
 
 import random_host  # noqa: E402
 
+# "cuda" with a memos-worker whose GPU is emulated (tests/cuda).
+BACKEND = os.environ.get("MEMOS_TEST_BACKEND", "cpu")
+
 CANCELLED, NO_MEMORY, UNAVAILABLE, STALE = 12, 14, 18, 19
 
 # Numbers of enum paramem_finish.
@@ -65,7 +68,7 @@ class Worker(harness.Program):
         """Start, and wait until the broker has it."""
         reading, writing = os.pipe()
         command = [os.environ["MEMOS_WORKER"], "--address", self.broker.address, "--name",
-                   self.name, "--model", str(self.model), "--backend", "cpu", "--threads", "2",
+                   self.name, "--model", str(self.model), "--backend", BACKEND, "--threads", "2",
                    "--ready-fd", str(writing), *self.flags]
         environment = {**os.environ, "XDG_CONFIG_HOME": str(self.broker.folder / "config"),
                        "XDG_DATA_HOME": str(self.broker.folder / "share"), **self.environment}

@@ -21,6 +21,12 @@ static struct kern_ctx *gpu(struct check *check)
     return check->contexts[check->contexts_count - 1];
 }
 
+/* By tests/cuda: what takes long is left out. */
+static bool is_emulated(struct check *check)
+{
+    return strstr(kern_ctx_name(gpu(check)), "emulated") != NULL;
+}
+
 /* A context of its own, with nothing else on the device: what a reset takes is all there is. */
 static struct kern_ctx *alone(struct check *check)
 {
@@ -145,7 +151,8 @@ static void test_products(void **state)
 {
     static const size_t ts[] = {1, 2, 7, 8, 9, 16, 17, 33, 70, 130};
     struct check *check = *state;
-    for (size_t i = 0; i < 5 * 60; i++) {
+    const size_t rounds = is_emulated(check) ? 5 * 6 : 5 * 60;
+    for (size_t i = 0; i < rounds; i++) {
         uint64_t how = check_next(check);
         size_t block = kern_dtype_block(weights[i % 5]);
         struct product p = {
@@ -170,6 +177,9 @@ static void test_products(void **state)
 static void test_large_products(void **state)
 {
     struct check *check = *state;
+    if (is_emulated(check)) {
+        skip(); /* hours */
+    }
     for (size_t i = 0; i < 5; i++) {
         compare(check, &(struct product){.t = 3,
                            .n = 5000,

@@ -611,7 +611,8 @@ static void any_order_changes_nothing(void **unused)
             w.plain = serving_engine(&w.f, 10, 1, 64, false);
         }
         w.f.engine = serving_engine(&w.f, 12, 3, 48, true); /* so few that pages go */
-        for (size_t i = 0; i < 150; i++) {
+        const size_t rounds = serving_rounds(&w.f, 150);
+        for (size_t i = 0; i < rounds; i++) {
             size_t what = tiny_below(&w.state, 5);
             struct serving_kept *kept = &w.cubes[tiny_below(&w.state, CUBES)];
             if (what == 0) {
