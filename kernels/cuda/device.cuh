@@ -4,8 +4,8 @@
  * Every kernel is queued on the context's one stream, in order. An error stays in the context
  * (`failed`): later launches do nothing, and kern_sync tells it. Nothing here waits.
  *
- * Tests build the same files with plain g++, -DKERN_CUDA_EMULATED and headers of their own that
- * have the CUDA words (__global__, dim3, threadIdx ...) and CUDA's runtime. */
+ * Tests build the same files with plain g++, -DKERN_CUDA_EMULATED and, included before, headers of
+ * their own that have the CUDA words (__global__, dim3, threadIdx ...) and CUDA's runtime. */
 #ifndef KERNELS_CUDA_DEVICE_CUH
 #define KERNELS_CUDA_DEVICE_CUH
 
@@ -17,7 +17,9 @@ extern "C" {
 #include "kernels/cuda/ops.h"
 }
 
+#ifndef KERN_CUDA_EMULATED
 #include <cuda_runtime.h>
+#endif
 
 struct kern_profile; /* profile.cu's */
 struct kern_blaslt;  /* linear.cu's: cuBLASLt, loaded at run time, and its plans */

@@ -1,8 +1,7 @@
 /* CUDA's words on a CPU: what a .cu file of ours needs to be compiled by g++ and run, one thread of
  * the grid after the other, with every access to memory watched.
  *
- *     g++ -std=c++17 -fsanitize=thread -DKERN_CUDA_EMULATED -include tests/cuda/emulate.cuh \
- *         -I tests/cuda/runtime -c ...
+ *     g++ -std=c++17 -fsanitize=thread -DKERN_CUDA_EMULATED -include tests/cuda/runtime.cuh -c ...
  *
  * A grid's blocks run one after the other; the threads of a block are fibres that meet at
  * __syncthreads, __syncwarp, shuffles and votes, and run in an order that is drawn anew for each
@@ -15,7 +14,7 @@
  *     - two threads at the same byte, one of them writing, with no barrier between them;
  *     - barriers that not all threads reach.
  * Faults are counted and the first is kept as text; where a test counts them a kernel runs on after
- * one. When it runs at all is runtime/cuda_runtime.h's.
+ * one. When it runs at all is runtime.cuh's.
  *
  * Not shown: what really goes on at the same time (memory order between warps that a barrier
  * joins, the weak order of global memory), occupancy, speed, bank conflicts, and what stands behind

@@ -1,4 +1,4 @@
-/* CUDA's runtime on this processor (runtime/cuda_runtime.h), and what stands for the files of
+/* CUDA's runtime on this processor (runtime.cuh), and what stands for the files of
  * kernels/cuda that need NVIDIA's own: no cuBLASLt, no profile. */
 #include <deque>
 #include <map>
@@ -6,7 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "tests/cuda/runtime/cuda_runtime.h"
+#define KERN_CUDA_EMULATED
+#include "tests/cuda/runtime.cuh"
 
 #include "kernels/cuda/linear.cuh"
 

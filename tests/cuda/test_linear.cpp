@@ -2,6 +2,7 @@
  * some out where a size does not fill a tile: answers would be noise. */
 #define KERN_CUDA_EMULATED
 #include "tests/cuda/check.cuh"
+#include "tests/cuda/runtime.cuh"
 
 #include "kernels/cuda/linear.cuh"
 

@@ -1,5 +1,5 @@
-/* CUDA's runtime, as far as kernels/cuda uses it, on this processor: found in place of NVIDIA's
- * header when kernels are compiled for the emulator.
+/* CUDA's runtime, as far as kernels/cuda uses it, on this processor: included before a file of it
+ * that is compiled for the emulator.
  *
  * Kernels run in emulate.cpp. Streams are queues of what was asked for, and what is queued runs as
  * late as it may: when somebody waits for it, or at random before that. So are missing waits found:
@@ -13,8 +13,8 @@
  * MEMOS_EMULATE_LOSE names a file: when it is there, it is deleted and the device is lost.
  *
  * Threads: any; one call at a time runs. */
-#ifndef TESTS_CUDA_RUNTIME_CUDA_RUNTIME_H
-#define TESTS_CUDA_RUNTIME_CUDA_RUNTIME_H
+#ifndef TESTS_CUDA_RUNTIME_CUH
+#define TESTS_CUDA_RUNTIME_CUH
 
 #include "tests/cuda/emulate.cuh"
 
