@@ -145,6 +145,61 @@ static void test_mma(void **)
     check_close(want.data(), out.device, 256, 1e-5);
 }
 
+/* One stream sends a number up, another brings it back: how often it was another one. */
+static size_t wrong_numbers(bool waits, bool overwrites)
+{
+    cudaStream_t up = nullptr, down = nullptr;
+    cudaEvent_t sent = nullptr;
+    void *device = nullptr, *host = nullptr, *back = nullptr;
+    size_t wrong = 0;
+    assert_int_equal(cudaStreamCreateWithFlags(&up, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaStreamCreateWithFlags(&down, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaEventCreateWithFlags(&sent, cudaEventDisableTiming), cudaSuccess);
+    assert_int_equal(cudaMalloc(&device, 4), cudaSuccess);
+    assert_int_equal(cudaMallocHost(&host, 4), cudaSuccess);
+    assert_int_equal(cudaMallocHost(&back, 4), cudaSuccess);
+    for (int i = 0; i < 100; i++) {
+        memcpy(host, &i, 4);
+        (void)cudaMemcpyAsync(device, host, 4, cudaMemcpyHostToDevice, up);
+        memset(host, 0xff, overwrites ? 4 : 0);
+        if (waits) {
+            (void)cudaEventRecord(sent, up);
+            (void)cudaStreamWaitEvent(down, sent, 0);
+        }
+        (void)cudaMemcpyAsync(back, device, 4, cudaMemcpyDeviceToHost, down);
+        assert_int_equal(cudaStreamSynchronize(down), cudaSuccess);
+        wrong += memcmp(back, &i, 4) != 0;
+        assert_int_equal(cudaStreamSynchronize(up), cudaSuccess);
+    }
+    assert_int_equal(cudaFreeHost(back), cudaSuccess);
+    assert_int_equal(cudaFreeHost(host), cudaSuccess);
+    assert_int_equal(cudaFree(device), cudaSuccess);
+    (void)cudaEventDestroy(sent);
+    assert_int_equal(cudaStreamDestroy(down), cudaSuccess);
+    assert_int_equal(cudaStreamDestroy(up), cudaSuccess);
+    return wrong;
+}
+
+static void test_waits(void **)
+{
+    assert_int_equal(wrong_numbers(true, false), 0);
+    assert_true(wrong_numbers(false, false) > 0);
+    assert_true(wrong_numbers(true, true) > 0);
+}
+
+static void test_recording_refuses(void **)
+{
+    cudaStream_t stream = nullptr;
+    cudaGraph_t graph = nullptr;
+    void *device = nullptr;
+    assert_int_equal(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    assert_int_equal(cudaMalloc(&device, 4), cudaErrorStreamCaptureUnsupported);
+    assert_int_equal(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+    assert_null(graph);
+    assert_int_equal(cudaStreamDestroy(stream), cudaSuccess);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +207,8 @@ int main(void)
         cmocka_unit_test(test_planted),
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_mma),
+        cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_recording_refuses),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }

@@ -36,7 +36,7 @@ void serving_hear_done(void *self, const struct paramem_result *result);
 
 /* A context and a model, no engine yet; false: this machine has no such backend, which is cuda. */
 bool serving_open(struct serving *f, const char *backend, struct tiny_shape shape);
-/* So many rounds of something: few where a step takes long (ref, an emulated GPU). */
+/* So many rounds of something; few with an emulated GPU, where a step takes long. */
 size_t serving_rounds(const struct serving *f, size_t count);
 void serving_close(struct serving *f);
 
