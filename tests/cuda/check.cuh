@@ -30,7 +30,7 @@ static inline int check_setup(void **)
 {
     struct kern_options options = {"ref", nullptr, 1};
     assert_int_equal(kern_ctx_create(&options, &check_ctx, nullptr), MEMOS_OK);
-    check_device = emulate_context(check_ctx);
+    check_device = emulate_context();
     const char *text = getenv("MEMOS_TEST_SEED");
     unsigned long long seed = text ? strtoull(text, nullptr, 10) : (unsigned long long)getpid();
     print_message("MEMOS_TEST_SEED=%llu\n", seed);

@@ -29,7 +29,7 @@ void fault(const char *text)
 
 } // namespace
 
-struct kern_ctx *emulate_context(struct kern_ctx *)
+struct kern_ctx *emulate_context(void)
 {
     struct kern_options options = {"cuda", nullptr, 1};
     struct memos_error err;

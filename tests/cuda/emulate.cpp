@@ -703,7 +703,7 @@ void emulate_end_if_faulty(void)
 
 /* ---- a test's side ------------------------------------------------------------------------- */
 
-struct kern_ctx *emulate_context(struct kern_ctx *)
+struct kern_ctx *emulate_context(void)
 {
     struct kern_options options = {"cuda", nullptr, 1};
     struct memos_error err;

@@ -268,7 +268,7 @@ void emulate_end_if_faulty(void);
 /* The context whose kernels are tested, of the emulated device; where tests/cuda/device.cpp is
  * linked instead of emulate.cpp, a GPU's (the process ends with 77 when there is none). From then
  * on faults are counted for emulate_faults. done: before ref goes. */
-struct kern_ctx *emulate_context(struct kern_ctx *ref);
+struct kern_ctx *emulate_context(void);
 void emulate_context_done(void);
 
 /* Device memory, 256-byte aligned, with nothing around it that may be touched: a copy of `from`,
